@@ -367,7 +367,7 @@ def random_array(name: str, shape: tuple[int, ...], random: np.random.RandomStat
         gain = 1.5 if name.endswith(("query/kernel", "key/kernel")) else 1.0
         array = gain / math.sqrt(inputs) * noise
     else:
-        array = 0.5 * noise  # embeddings
+        array = 0.05 * noise  # embeddings: so small that a normalisation's epsilon shows
     return np.asarray(array, np.float32)
 
 
@@ -381,6 +381,40 @@ def random_checkpoint(config: Config, family: Family = "bert", seed: int = 0) ->
         name: random_array(name, shape, random)
         for name, shape in variable_shapes(config, family).items()
     }
+
+
+def norm_layers(config: Config, *, with_mlm: bool = False) -> dict[str, int]:
+    """Layer name and width of every normalisation of a model, from its input to its output."""
+    embedding = config.get("embedding_size") or config["hidden_size"]
+    layers = {"Embedding-Norm": embedding}
+    for i in range(config["num_hidden_layers"]):
+        layers[f"Transformer-{i}-MultiHeadSelfAttention-Norm"] = config["hidden_size"]
+        layers[f"Transformer-{i}-FeedForward-Norm"] = config["hidden_size"]
+    if with_mlm:
+        layers["MLM-Norm"] = embedding
+    return layers
+
+
+def random_condition_weights(
+    config: Config,
+    condition_size: int,
+    hidden_units: int | None = None,
+    *,
+    with_mlm: bool = False,
+    seed: int = 0,
+) -> dict[str, dict[str, Array]]:
+    """Random kernels of `conditional_shift` for every normalisation, as `forward` takes them."""
+    random = np.random.RandomState(seed)
+    weights: dict[str, dict[str, Array]] = {}
+    for layer, size in norm_layers(config, with_mlm=with_mlm).items():
+        shapes = {} if hidden_units is None else {"hidden_dense": (condition_size, hidden_units)}
+        inputs = hidden_units or condition_size
+        shapes |= {"beta_dense": (inputs, size), "gamma_dense": (inputs, size)}
+        weights[layer] = {
+            name: np.asarray(0.3 * random.standard_normal(shape), np.float32)
+            for name, shape in shapes.items()
+        }
+    return weights
 
 
 def random_batch(
