@@ -1,0 +1,111 @@
+# The commands of the project. Each makes the environment it needs, once; a second call installs nothing.
+#
+#   make demo           the library's main job, on the small RoFormer that comes with it
+#   make test           lint, types and every test that does not take minutes
+#   make test-backends  the numeric tests on JAX and on torch, each in an environment without TensorFlow
+#   make test-all       the above, plus long tests, the declared lower bounds, oracles, wheel and sdist
+#
+# PYTHON chooses the interpreter (3.11, 3.12 or 3.13): make test PYTHON=python3.13
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_FLAGS := --quiet --disable-pip-version-check
+
+# Tests of what computes on the backend; the rest of tests/ is NumPy, files and text.
+BACKEND_TESTS := $(wildcard tests/ops tests/layers tests/models tests/decoding tests/checkpoints)
+
+export PYTHONUTF8 := 1
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+export HYPOTHESIS_STORAGE_DIRECTORY := .hypothesis
+
+.DEFAULT_GOAL := help
+.PHONY: help demo lint format test test-backends test-jax test-torch test-long test-lowest dist \
+        test-all oracles bench-check clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# --- environments -------------------------------------------------------------------------------
+# One stamp file per environment and set of extras; pyproject.toml is what can change them.
+# $(call environment,FOLDER) makes the virtual environment where it is missing.
+define environment
+	@$(PYTHON) tools/check_python.py
+	test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install $(PIP_FLAGS) --upgrade pip
+endef
+
+$(VENV)/.demo: pyproject.toml
+	$(call environment,$(VENV))
+	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[tensorflow]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml
+	$(call environment,$(VENV))
+	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[tensorflow,fast,test,lint,dist]'
+	@touch $@ $(VENV)/.demo
+
+.venv-jax/.test: pyproject.toml
+	$(call environment,.venv-jax)
+	.venv-jax/bin/python -m pip install $(PIP_FLAGS) -e '.[jax,test]'
+	@touch $@
+
+# A plain `torch` would bring several gigabytes of CUDA: this release is named, and tested.
+.venv-torch/.test: pyproject.toml
+	$(call environment,.venv-torch)
+	.venv-torch/bin/python -m pip install $(PIP_FLAGS) torch==2.13.0
+	.venv-torch/bin/python -m pip install $(PIP_FLAGS) -e '.[torch,test]'
+	@touch $@
+
+.venv-lowest/.test: pyproject.toml tools/lowest.txt
+	$(call environment,.venv-lowest)
+	.venv-lowest/bin/python -m pip install $(PIP_FLAGS) -e '.[tensorflow,fast,test]' -c tools/lowest.txt
+	@touch $@
+
+# --- what a person calls ------------------------------------------------------------------------
+demo: $(VENV)/.demo
+	KERAS_BACKEND=tensorflow $(BIN)/python examples/quickstart.py
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: $(VENV)/.test lint
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m "not long" $(PYTEST_ARGS)
+
+test-backends: test-jax test-torch
+
+test-jax: .venv-jax/.test
+	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest -m "not long" $(PYTEST_ARGS) $(BACKEND_TESTS)
+
+test-torch: .venv-torch/.test
+	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest -m "not long" $(PYTEST_ARGS) $(BACKEND_TESTS)
+
+test-long: $(VENV)/.test
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m long $(PYTEST_ARGS)
+
+test-lowest: .venv-lowest/.test
+	.venv-lowest/bin/python tools/check_lowest.py
+	KERAS_BACKEND=tensorflow .venv-lowest/bin/python -m pytest -m "not long" $(PYTEST_ARGS)
+
+dist: $(VENV)/.test
+	$(BIN)/python tools/check_dist.py
+
+test-all: test test-backends test-long test-lowest dist oracles
+
+oracles: $(VENV)/.test
+	$(BIN)/python oracles/run.py
+
+bench-check: $(VENV)/.test
+	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/check.py
+
+clean:
+	rm -rf .venv .venv-* build dist *.egg-info .hypothesis .ruff_cache .mypy_cache
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
