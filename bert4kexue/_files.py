@@ -1,0 +1,99 @@
+"""Files and folders that are either whole or absent: write under a temporary name, then rename."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, Literal
+
+
+@contextmanager
+def atomic_write(
+    path: str | os.PathLike[str], mode: Literal["wb", "w"] = "wb"
+) -> Iterator[IO[Any]]:
+    r"""Open a file that takes the name `path` only when the block ends without an exception.
+
+    The bytes go to a temporary name in the same folder (so that the rename never crosses a file
+    system), reach the disk, and replace whatever `path` was. After an exception the temporary
+    file is gone and `path` is as it was before.
+
+    Args:
+        path: The file to write; its folder must exist.
+        mode: "wb" for bytes, "w" for text (UTF-8, "\n" line ends on every system).
+
+    Yields:
+        The open file.
+
+    Raises:
+        OSError: The folder is absent or not writable, or (on Windows) `path` is open or
+            memory-mapped by somebody: close it first.
+
+    Example:
+        >>> with atomic_write("vocab.txt", "w") as file:
+        ...     file.write("[PAD]\n")
+    """
+    path = Path(path)
+    temporary = _temporary_beside(path)
+    text = {"encoding": "utf-8", "newline": "\n"} if mode == "w" else {}
+    try:
+        with open(temporary, mode.replace("w", "x"), **text) as file:  # type: ignore[call-overload]
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Fill a folder that takes the name `path` only when the block ends without an exception.
+
+    An older folder of that name is moved aside, replaced and then removed: a reader sees the old
+    content or the new, never a mixture. (A folder cannot replace a full one in one step, so for
+    the moment between two renames the name is absent.)
+
+    Args:
+        path: The folder to make; its parent must exist.
+
+    Yields:
+        The temporary folder to write into.
+
+    Raises:
+        OSError: The parent is absent or not writable, or `path` is a file.
+
+    Example:
+        >>> with atomic_folder("export") as folder:
+        ...     (folder / "vocab.txt").write_text("[PAD]", encoding="utf-8")
+    """
+    path = Path(path)
+    if path.is_file():
+        raise FileExistsError(f"a folder is written here, but {path} is a file: remove it first")
+    temporary = _temporary_beside(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            old = _temporary_beside(path)
+            os.rename(path, old)
+            try:
+                os.rename(temporary, path)
+            except BaseException:
+                os.rename(old, path)
+                raise
+            shutil.rmtree(old)
+        else:
+            os.rename(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _temporary_beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
