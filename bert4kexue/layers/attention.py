@@ -1,0 +1,308 @@
+"""Multi-head attention with any position bias, and its cached step.
+
+Position biases are pairs of functions looked up by name, so that a new one is an entry in
+``POSITION_BIASES`` and no new branch in the layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from bert4kexue.layers.initializers import fresh
+from bert4kexue.ops.attention import (
+    NORMALIZATIONS,
+    attention_normalize,
+    attention_scores,
+    weighted_values,
+)
+from bert4kexue.ops.masking import attention_mask, causal_mask
+from bert4kexue.ops.positions import apply_rotary_position_embeddings
+
+
+class KeyValueCache(NamedTuple):
+    """Projected keys (b, T, h, d) and values (b, T, h, e) of a layer; T is the capacity."""
+
+    key: Any
+    value: Any
+
+
+class PositionBias(NamedTuple):
+    """How a position tensor enters attention.
+
+    ``rotate(tensor, query, key) -> (query, key)`` acts before the product, ``add(tensor, scores, query)``
+    on the scores, ``output(tensor, weights, mixed)`` on the weighted sum.
+    """
+
+    rotate: Callable[[Any, Any, Any], tuple[Any, Any]] = lambda tensor, query, key: (query, key)
+    add: Callable[[Any, Any, Any], Any] = lambda tensor, scores, query: scores
+    output: Callable[[Any, Any, Any], Any] = lambda tensor, weights, mixed: mixed
+
+
+def _rotary(tensor: Any, query: Any, key: Any) -> tuple[Any, Any]:
+    query, key = apply_rotary_position_embeddings(tensor, query, key)
+    return query, key
+
+
+POSITION_BIASES: dict[str | None, PositionBias] = {
+    None: PositionBias(),
+    "rotary": PositionBias(rotate=_rotary),
+}
+
+
+@keras.saving.register_keras_serializable(package="bert4kexue")
+class MultiHeadAttention(keras.layers.Layer):
+    """Multi-head attention (Vaswani et al., 2017).
+
+    Inputs: a list ``[query (b, n, H), key (b, m, H), value (b, m, H)]``, then an attention bias when
+    ``a_bias`` is true, then a position tensor when ``p_bias`` is named:
+
+    - ``a_bias``: booleans, True where attention is allowed, or numbers added to the scores; shape (n, m),
+      (b, n, m) or (b, h, n, m).
+    - ``p_bias='rotary'``: sinusoids (b or 1, n, key_size), interleaved.
+
+    Keys that the value's mask hides are seen by no query. A row without a visible key gives finite numbers.
+
+    Args:
+        heads: h.
+        head_size: width of a head's values.
+        out_dim: width of the output; heads * head_size when None.
+        key_size: width of a head's queries and keys; head_size when None.
+        use_bias: whether the four projections have biases.
+        normalization: ``'softmax'``, ``'squared_relu'`` or ``'softmax_plus'``.
+        attention_scale: divide scores by sqrt(key_size).
+        attention_dropout: rate at which weights are dropped in training.
+        return_attention_scores: return ``[output, scores]``, the scaled scores (b, h, n, m) before mask and
+            bias, as residual attention wants them.
+        kernel_initializer: of the four kernels.
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        head_size: int,
+        out_dim: int | None = None,
+        key_size: int | None = None,
+        use_bias: bool = True,
+        normalization: str = "softmax",
+        attention_scale: bool = True,
+        attention_dropout: float | None = None,
+        return_attention_scores: bool = False,
+        kernel_initializer: Any = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if normalization not in NORMALIZATIONS:
+            raise ValueError(
+                f"normalization={normalization!r} is unknown: choose one of {sorted(NORMALIZATIONS)}"
+            )
+        self.heads = heads
+        self.head_size = head_size
+        self.out_dim = out_dim or heads * head_size
+        self.key_size = key_size or head_size
+        self.use_bias = use_bias
+        self.normalization = normalization
+        self.attention_scale = attention_scale
+        self.attention_dropout = attention_dropout
+        self.return_attention_scores = return_attention_scores
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.supports_masking = True
+
+    def build(self, input_shape: Any) -> None:
+        """Make q_dense, k_dense, v_dense, o_dense."""
+        query, key, value = (tuple(shape) for shape in input_shape[:3])
+        self.q_dense = self._dense(self.key_size * self.heads, "q_dense", query)
+        self.k_dense = self._dense(self.key_size * self.heads, "k_dense", key)
+        self.v_dense = self._dense(self.head_size * self.heads, "v_dense", value)
+        mixed = (*query[:-1], self.head_size * self.heads)
+        self.o_dense = self._dense(self.out_dim, "o_dense", mixed)
+        if self.attention_dropout:
+            self.dropout = keras.layers.Dropout(
+                self.attention_dropout, name="dropout", dtype=self.dtype_policy
+            )
+
+    def _dense(self, units: int, name: str, shape: tuple[int | None, ...]) -> keras.layers.Dense:
+        dense = keras.layers.Dense(
+            units,
+            use_bias=self.use_bias,
+            kernel_initializer=fresh(self.kernel_initializer),
+            name=name,
+            dtype=self.dtype_policy,
+        )
+        dense.build(shape)
+        return dense
+
+    def call(
+        self,
+        inputs: list[Any],
+        mask: Any = None,
+        a_bias: Any = None,
+        p_bias: str | None = None,
+        training: bool | None = None,
+    ) -> Any:
+        """Attend; see the class for the inputs."""
+        (query, key, value), rest = inputs[:3], list(inputs[3:])
+        bias = rest.pop(0) if a_bias else None
+        position = rest.pop(0) if p_bias else None
+        output, scores = self.attend(
+            self._heads(self.q_dense(query), self.key_size),
+            self._heads(self.k_dense(key), self.key_size),
+            self._heads(self.v_dense(value), self.head_size),
+            key_mask=mask[2] if isinstance(mask, list | tuple) else None,
+            bias=bias,
+            position=position,
+            p_bias=p_bias,
+            training=training,
+        )
+        return [output, scores] if self.return_attention_scores else output
+
+    def attend(
+        self,
+        query: Any,
+        key: Any,
+        value: Any,
+        *,
+        key_mask: Any = None,
+        bias: Any = None,
+        position: Any = None,
+        p_bias: str | None = None,
+        training: bool | None = None,
+    ) -> tuple[Any, Any]:
+        """Projected heads to the output.
+
+        Args:
+            query: (b, n, h, d).
+            key: (b, m, h, d).
+            value: (b, m, h, e).
+            key_mask: (b, m) booleans or None.
+            bias: booleans or numbers, or None; see the class.
+            position: the tensor of ``p_bias``.
+            p_bias: name of the position bias.
+            training: whether dropout acts.
+
+        Returns:
+            The output (b, n, out_dim) and the scores (b, h, n, m) before mask and bias.
+        """
+        effect = _position_bias(p_bias)
+        query, key = effect.rotate(position, query, key)
+        scores = attention_scores(query, key, scale=self.attention_scale)
+        scores = effect.add(position, scores, query)
+        structural = bias is not None and _is_boolean(bias)
+        weights = attention_normalize(
+            scores,
+            mask=attention_mask(key_mask, bias if structural else None),
+            bias=None if structural else bias,
+            method=self.normalization,
+        )
+        if self.attention_dropout:
+            weights = self.dropout(weights, training=training)
+        mixed = effect.output(position, weights, weighted_values(weights, value))
+        shape = ops.shape(mixed)
+        flat = ops.reshape(mixed, (shape[0], shape[1], self.heads * self.head_size))
+        return self.o_dense(flat), scores
+
+    def init_cache(self, batch_size: int, capacity: int) -> KeyValueCache:
+        """An empty cache for ``capacity`` positions, in the layer's compute precision."""
+
+        def zeros(size: int) -> Any:
+            return ops.zeros((batch_size, capacity, self.heads, size), dtype=self.compute_dtype)
+
+        return KeyValueCache(zeros(self.key_size), zeros(self.head_size))
+
+    def step(
+        self,
+        x: Any,
+        cache: KeyValueCache,
+        start: Any,
+        *,
+        allowed: Any = None,
+        position: Any = None,
+        p_bias: str | None = None,
+    ) -> tuple[Any, KeyValueCache]:
+        """Self-attention of k new tokens over everything cached, themselves included.
+
+        Args:
+            x: (b, k, H), the tokens at positions start ... start + k - 1.
+            cache: of :meth:`init_cache`, or of the step before.
+            start: position of the first new token; an integer or a scalar tensor.
+            allowed: booleans (k, T), (b, k, T) or (b, h, k, T), True where a new token may see a cached
+                position; left to right when None.
+            position: what ``p_bias`` takes, for the k new positions alone.
+            p_bias: name of the position bias. Keys are cached after their rotation.
+
+        Returns:
+            The output (b, k, out_dim), equal to rows start ... start + k - 1 of the call on the whole
+            sequence under the same mask, and the cache with the new positions written.
+        """
+        effect = _position_bias(p_bias)
+        query = self._heads(self.q_dense(x), self.key_size)
+        key = self._heads(self.k_dense(x), self.key_size)
+        value = self._heads(self.v_dense(x), self.head_size)
+        query, key = effect.rotate(position, query, key)
+        cache = KeyValueCache(
+            ops.slice_update(cache.key, (0, start, 0, 0), ops.cast(key, cache.key.dtype)),
+            ops.slice_update(cache.value, (0, start, 0, 0), ops.cast(value, cache.value.dtype)),
+        )
+        if allowed is None:
+            allowed = causal_mask(x.shape[1], cache.key.shape[1], offset=start)
+        output, _ = self.attend(query, cache.key, cache.value, bias=allowed)
+        return output, cache
+
+    def _heads(self, x: Any, size: int) -> Any:
+        shape = ops.shape(x)
+        return ops.reshape(x, (shape[0], shape[1], self.heads, size))  # (b, n, h, d)
+
+    def compute_mask(self, inputs: list[Any], mask: Any = None) -> Any:
+        """The query's mask; the scores carry none."""
+        of_query = mask[0] if isinstance(mask, list | tuple) else mask
+        return [of_query, None] if self.return_attention_scores else of_query
+
+    def compute_output_spec(
+        self,
+        inputs: list[Any],
+        mask: Any = None,
+        a_bias: Any = None,
+        p_bias: str | None = None,
+        training: bool | None = None,
+    ) -> Any:
+        """Shapes without tracing: lengths may be unknown."""
+        shapes = self.compute_output_shape([x.shape for x in inputs])
+        if not self.return_attention_scores:
+            return keras.KerasTensor(shapes, dtype=self.compute_dtype)
+        return [keras.KerasTensor(shape, dtype=self.compute_dtype) for shape in shapes]
+
+    def compute_output_shape(self, input_shape: list[Any]) -> Any:
+        """(b, n, out_dim), and (b, h, n, m) when the scores are returned."""
+        (b, n), m = input_shape[0][:2], input_shape[1][1]
+        output = (b, n, self.out_dim)
+        return [output, (b, self.heads, n, m)] if self.return_attention_scores else output
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "heads": self.heads,
+            "head_size": self.head_size,
+            "out_dim": self.out_dim,
+            "key_size": self.key_size,
+            "use_bias": self.use_bias,
+            "normalization": self.normalization,
+            "attention_scale": self.attention_scale,
+            "attention_dropout": self.attention_dropout,
+            "return_attention_scores": self.return_attention_scores,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }
+
+
+def _position_bias(name: str | None) -> PositionBias:
+    if name not in POSITION_BIASES:
+        known = sorted(n for n in POSITION_BIASES if n)
+        raise ValueError(f"p_bias={name!r} is unknown: choose None or one of {known}")
+    return POSITION_BIASES[name]
+
+
+def _is_boolean(x: Any) -> bool:
+    return keras.backend.standardize_dtype(x.dtype) == "bool"

@@ -1,0 +1,1 @@
+"""Mathematics on tensors: pure functions on keras.ops, one idea per file."""

@@ -1,0 +1,99 @@
+"""Attention: scores, their normalization, and the weighted sum, for one set of heads.
+
+Shapes: queries (b, n, h, d), keys (b, m, h, d), values (b, m, h, e), scores (b, h, n, m).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from keras import ops
+
+from bert4kexue.ops.masking import to_rank_four
+
+_HALVES = ("float16", "bfloat16")
+
+
+def attention_scores(query: Any, key: Any, *, scale: bool = True) -> Any:
+    """Inner products of queries and keys, divided by sqrt(d) when ``scale``: (b, h, n, m).
+
+    The query is divided before the product: in float16 the product itself could overflow.
+    """
+    if scale:
+        query = query / math.sqrt(query.shape[-1])
+    query = ops.transpose(query, (0, 2, 1, 3))  # (b, h, n, d)
+    key = ops.transpose(key, (0, 2, 3, 1))  # (b, h, d, m)
+    return ops.matmul(query, key)
+
+
+def attention_normalize(
+    scores: Any, mask: Any = None, bias: Any = None, method: str = "softmax"
+) -> Any:
+    """Scores to weights over the last axis, with nothing where the mask is False.
+
+    Args:
+        scores: (b, h, n, m); half precisions are normalized in float32.
+        mask: booleans that broadcast to the scores, True where attention is allowed, or None.
+        bias: added to the scores first; shape (n, m), (b, n, m) or (b, h, n, m), or None.
+        method: ``'softmax'``; ``'squared_relu'``, relu(s)^2 / l (kexue.fm/archives/8934);
+            ``'softmax_plus'``, softmax(s * log_512 max(l, 16)) (kexue.fm/archives/8823), where l is the
+            number of keys that the query sees.
+
+    Returns:
+        Weights of the scores' shape and dtype. A row that sees no key gets finite numbers, never NaN.
+
+    Raises:
+        ValueError: the method is not one of the three.
+    """
+    if method not in NORMALIZATIONS:
+        raise ValueError(
+            f"normalization={method!r} is unknown: choose one of {sorted(NORMALIZATIONS)}"
+        )
+    dtype = scores.dtype
+    if str(dtype).removeprefix("torch.") in _HALVES:
+        scores = ops.cast(scores, "float32")
+    if bias is not None:
+        scores = scores + ops.cast(to_rank_four(bias), scores.dtype)
+    return ops.cast(NORMALIZATIONS[method](scores, mask), dtype)
+
+
+def _hide(scores: Any, mask: Any) -> Any:
+    # Finite: exp() of it is exactly zero beside any real score, and a row that is hidden whole becomes
+    # uniform instead of NaN.
+    return scores if mask is None else ops.where(mask, scores, -1e30)
+
+
+def _visible(scores: Any, mask: Any) -> Any:
+    """How many keys each query sees, at least 1."""
+    if mask is None:
+        return ops.cast(ops.shape(scores)[-1], scores.dtype)
+    return ops.maximum(ops.sum(ops.cast(mask, scores.dtype), axis=-1, keepdims=True), 1.0)
+
+
+def _softmax(scores: Any, mask: Any) -> Any:
+    return ops.softmax(_hide(scores, mask), axis=-1)
+
+
+def _squared_relu(scores: Any, mask: Any) -> Any:
+    weights = ops.square(ops.relu(scores)) / _visible(scores, mask)
+    return weights if mask is None else ops.where(mask, weights, 0.0)
+
+
+def _softmax_plus(scores: Any, mask: Any) -> Any:
+    stretch = ops.log(ops.maximum(_visible(scores, mask), 16.0)) / math.log(512.0)
+    return ops.softmax(_hide(scores * stretch, mask), axis=-1)
+
+
+NORMALIZATIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "softmax": _softmax,
+    "squared_relu": _squared_relu,
+    "softmax_plus": _softmax_plus,
+}
+
+
+def weighted_values(weights: Any, value: Any) -> Any:
+    """Weights (b, h, n, m) times values (b, m, h, e): (b, n, h, e)."""
+    mixed = ops.matmul(weights, ops.transpose(value, (0, 2, 1, 3)))  # (b, h, n, e)
+    return ops.transpose(mixed, (0, 2, 1, 3))
