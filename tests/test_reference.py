@@ -6,13 +6,15 @@ import _golden_cases as golden
 import numpy as np
 import pytest
 
-CASES = golden.cases("bert4keras_models.npz")
+FILES = ["bert4keras_models.npz", "huggingface_models.npz"]
+CASES = [(file, case) for file in FILES for case in golden.cases(file)]
 
 
-@pytest.mark.parametrize("case", CASES, ids=golden.name)
-def test_reference_equals_bert4keras(case):
-    expected = case["outputs"]
+@pytest.mark.parametrize(
+    ("file", "case"), CASES, ids=[f"{file.split('_')[0]}-{golden.name(c)}" for file, c in CASES]
+)
+def test_reference_equals_another_library(file, case):
     got = golden.reference_outputs(case)
-    assert len(got) == len(expected)
-    for mine, theirs in zip(got, expected, strict=True):
+    assert len(got) == len(case["outputs"])
+    for mine, theirs in zip(got, case["outputs"], strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=3e-6)
