@@ -1,0 +1,1 @@
+"""From characters to token ids and back, with NumPy and the standard library only."""
