@@ -33,8 +33,8 @@ class KeyValueCache(NamedTuple):
 class PositionBias(NamedTuple):
     """How a position tensor enters attention.
 
-    ``rotate(tensor, query, key) -> (query, key)`` acts before the product, ``add(tensor, scores, query)``
-    on the scores, ``output(tensor, weights, mixed)`` on the weighted sum.
+    ``rotate(tensor, query, key) -> (query, key)`` acts before the product, ``add(tensor, scores,
+    query)`` on the scores, ``output(tensor, weights, mixed)`` on the weighted sum.
     """
 
     rotate: Callable[[Any, Any, Any], tuple[Any, Any]] = lambda tensor, query, key: (query, key)
@@ -57,14 +57,15 @@ POSITION_BIASES: dict[str | None, PositionBias] = {
 class MultiHeadAttention(keras.layers.Layer):
     """Multi-head attention (Vaswani et al., 2017).
 
-    Inputs: a list ``[query (b, n, H), key (b, m, H), value (b, m, H)]``, then an attention bias when
-    ``a_bias`` is true, then a position tensor when ``p_bias`` is named:
+    Inputs: a list ``[query (b, n, H), key (b, m, H), value (b, m, H)]``, then an attention bias
+    when ``a_bias`` is true, then a position tensor when ``p_bias`` is named:
 
-    - ``a_bias``: booleans, True where attention is allowed, or numbers added to the scores; shape (n, m),
-      (b, n, m) or (b, h, n, m).
+    - ``a_bias``: booleans, True where attention is allowed, or numbers added to the scores; shape
+      (n, m), (b, n, m) or (b, h, n, m).
     - ``p_bias='rotary'``: sinusoids (b or 1, n, key_size), interleaved.
 
-    Keys that the value's mask hides are seen by no query. A row without a visible key gives finite numbers.
+    Keys that the value's mask hides are seen by no query. A row without a visible key gives finite
+    numbers.
 
     Args:
         heads: h.
@@ -75,8 +76,8 @@ class MultiHeadAttention(keras.layers.Layer):
         normalization: ``'softmax'``, ``'squared_relu'`` or ``'softmax_plus'``.
         attention_scale: divide scores by sqrt(key_size).
         attention_dropout: rate at which weights are dropped in training.
-        return_attention_scores: return ``[output, scores]``, the scaled scores (b, h, n, m) before mask and
-            bias, as residual attention wants them.
+        return_attention_scores: return ``[output, scores]``, the scaled scores (b, h, n, m) before
+            mask and bias, as residual attention wants them.
         kernel_initializer: of the four kernels.
     """
 
@@ -97,7 +98,8 @@ class MultiHeadAttention(keras.layers.Layer):
         super().__init__(**kwargs)
         if normalization not in NORMALIZATIONS:
             raise ValueError(
-                f"normalization={normalization!r} is unknown: choose one of {sorted(NORMALIZATIONS)}"
+                f"normalization={normalization!r} is unknown: choose one of "
+                f"{sorted(NORMALIZATIONS)}"
             )
         self.heads = heads
         self.head_size = head_size
@@ -228,14 +230,14 @@ class MultiHeadAttention(keras.layers.Layer):
             x: (b, k, H), the tokens at positions start ... start + k - 1.
             cache: of :meth:`init_cache`, or of the step before.
             start: position of the first new token; an integer or a scalar tensor.
-            allowed: booleans (k, T), (b, k, T) or (b, h, k, T), True where a new token may see a cached
-                position; left to right when None.
+            allowed: booleans (k, T), (b, k, T) or (b, h, k, T), True where a new token may see a
+                cached position; left to right when None.
             position: what ``p_bias`` takes, for the k new positions alone.
             p_bias: name of the position bias. Keys are cached after their rotation.
 
         Returns:
-            The output (b, k, out_dim), equal to rows start ... start + k - 1 of the call on the whole
-            sequence under the same mask, and the cache with the new positions written.
+            The output (b, k, out_dim), equal to rows start ... start + k - 1 of the call on the
+            whole sequence under the same mask, and the cache with the new positions written.
         """
         effect = _position_bias(p_bias)
         query = self._heads(self.q_dense(x), self.key_size)

@@ -56,8 +56,8 @@ class UnifiedLanguageModelMask(_Mask):
 class MaskScores(keras.layers.Layer):
     """Structure and earlier scores in one additive bias, for residual attention (RealFormer).
 
-    Inputs [mask (n, n) or (b, n, n) booleans, scores (b, h, n, n)] -> scores, -1e30 where the mask is False
-    (-3e4 in float16, which ends at 6.5e4).
+    Inputs [mask (n, n) or (b, n, n) booleans, scores (b, h, n, n)] -> scores, -1e30 where the mask
+    is False (-3e4 in float16, which ends at 6.5e4).
     """
 
     def call(self, inputs: list[Any]) -> Any:

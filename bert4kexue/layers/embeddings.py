@@ -16,11 +16,11 @@ MergeMode = Literal["add", "mul", "zero", "concat"]
 class Embedding(keras.layers.Embedding):
     """Token embedding whose table also serves as the output projection.
 
-    ``call(ids)``: (b, n) ids of any numeric dtype -> (b, n, d). ``call(x, mode='dense')``: (b, n, d) -> the
-    product with the transposed table, (b, n, v), without a bias.
+    ``call(ids)``: (b, n) ids of any numeric dtype -> (b, n, d). ``call(x, mode='dense')``: (b, n,
+    d) -> the product with the transposed table, (b, n, v), without a bias.
 
-    With ``mask_zero=True`` id 0 is padding, except at the first position, which is always visible: so no
-    row is hidden whole, and id 0 may begin a sequence, as it does in T5.
+    With ``mask_zero=True`` id 0 is padding, except at the first position, which is always visible:
+    so no row is hidden whole, and id 0 may begin a sequence, as it does in T5.
     """
 
     def call(self, inputs: Any, mode: Literal["embedding", "dense"] = "embedding") -> Any:
@@ -189,7 +189,8 @@ class PositionEmbedding(_Positional):
 
 @keras.saving.register_keras_serializable(package="bert4kexue")
 class SinusoidalPositionEmbedding(_Positional):
-    """Fixed, interleaved sinusoids; with ``merge_mode='zero'`` the table that rotary attention takes.
+    """Fixed, interleaved sinusoids; with ``merge_mode='zero'`` the table that rotary attention
+    takes.
 
     Args:
         output_dim: d, even.

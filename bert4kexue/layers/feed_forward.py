@@ -22,8 +22,8 @@ class FeedForward(keras.layers.Layer):
 
     Args:
         units: inner width.
-        activation: one activation, or a list of them: a gated layer (Shazeer, 2020), the product of one
-            Dense per activation.
+        activation: one activation, or a list of them: a gated layer (Shazeer, 2020), the product of
+            one Dense per activation.
         use_bias: whether the Dense layers have biases.
         kernel_initializer: of every kernel.
     """

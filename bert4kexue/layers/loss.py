@@ -11,11 +11,12 @@ import keras
 class Loss(keras.layers.Layer):
     """Adds ``compute_loss(inputs, mask)`` to the model's loss and passes inputs on.
 
-    Subclass it, define ``compute_loss(self, inputs, mask=None) -> scalar``, apply it to a list of tensors
-    and compile the model with an optimizer alone.
+    Subclass it, define ``compute_loss(self, inputs, mask=None) -> scalar``, apply it to a list of
+    tensors and compile the model with an optimizer alone.
 
     Args:
-        output_axis: which inputs to return: None for all, an index for one, a list of indices for some.
+        output_axis: which inputs to return: None for all, an index for one, a list of indices for
+            some.
     """
 
     def __init__(self, output_axis: int | list[int] | None = None, **kwargs: Any) -> None:

@@ -12,8 +12,8 @@ from keras import ops
 class Add(keras.layers.Layer):
     """Sum of tensors; its mask is the conjunction of the masks that exist.
 
-    Keras's own Add drops the mask when one input has none, and ORs two masks: in BERT, where segment
-    embeddings carry no mask, padding would become visible everywhere.
+    Keras's own Add drops the mask when one input has none, and ORs two masks: in BERT, where
+    segment embeddings carry no mask, padding would become visible everywhere.
     """
 
     def __init__(self, **kwargs: Any) -> None:

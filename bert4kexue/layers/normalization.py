@@ -23,8 +23,8 @@ class ScaleOffset(keras.layers.Layer):
     Args:
         scale: True for a trainable gamma, False or None for none, a number for a constant.
         offset: the same for beta.
-        conditional: inputs are [x, condition (b, c)]; projections of the condition, which start at zero,
-            are added to gamma and beta (kexue.fm/archives/7124).
+        conditional: inputs are [x, condition (b, c)]; projections of the condition, which start at
+            zero, are added to gamma and beta (kexue.fm/archives/7124).
         hidden_units: width of a layer between condition and projections, or None.
         hidden_activation: its activation.
         hidden_initializer: its kernel's initializer.
@@ -142,12 +142,14 @@ class ScaleOffset(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="bert4kexue")
 class LayerNormalization(ScaleOffset):
-    """Layer normalization (Ba et al., 2016) over the last axis; optionally conditional, optionally RMS.
+    """Layer normalization (Ba et al., 2016) over the last axis; optionally conditional, optionally
+    RMS.
 
     Args:
         zero_mean: subtract the mean; False gives root mean square normalization.
         unit_variance: divide by the standard deviation.
-        epsilon: added to the mean square; 1e-7 when None. Checkpoints differ: BERT 1e-12, RoFormer 1e-7.
+        epsilon: added to the mean square; 1e-7 when None. Checkpoints differ: BERT 1e-12, RoFormer
+            1e-7.
         **kwargs: as in :class:`ScaleOffset`.
     """
 

@@ -35,7 +35,7 @@ class GlobalAveragePooling1D(_Pooling):
 
 @keras.saving.register_keras_serializable(package="bert4kexue")
 class GlobalMaxPooling1D(_Pooling):
-    """Maximum over the real tokens: (b, n, d) -> (b, d); a row without any gives the lowest number."""
+    """Maximum over the real tokens: (b, n, d) -> (b, d); without any, the lowest number."""
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         """Padding counts as lower than everything."""

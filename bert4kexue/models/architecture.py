@@ -22,8 +22,8 @@ class WeightRow:
     """One weight and its variable in the original checkpoint.
 
     Args:
-        weight: layer and attributes, ``'Transformer-{i}-FeedForward/i0_dense/kernel'``; ``{i}`` stands for
-            each block in turn.
+        weight: layer and attributes, ``'Transformer-{i}-FeedForward/i0_dense/kernel'``; ``{i}``
+            stands for each block in turn.
         variable: the checkpoint's name, ``{i}`` as above.
         shape: the checkpoint's shape, as names of ``ModelConfig`` fields or products of two of them
             (``'num_attention_heads*attention_key_size'``) or numbers, separated by blanks.
@@ -79,9 +79,10 @@ class Architecture:
         block: ``(builder, x, index) -> x``.
         head: ``(builder, x) -> outputs``, one tensor or a list.
         weights: the two-way table of weights and variables.
-        position_bias: ``(builder, inputs) -> tensor`` that every attention layer takes, made once; or None.
-        ignored_variables: regular expressions, each for a whole name, of variables that such checkpoints
-            hold and no model needs.
+        position_bias: ``(builder, inputs) -> tensor`` that every attention layer takes, made once;
+            or None.
+        ignored_variables: regular expressions, each for a whole name, of variables that such
+            checkpoints hold and no model needs.
     """
 
     name: str

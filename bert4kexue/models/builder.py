@@ -1,7 +1,8 @@
 """One builder for every architecture, with one hook: ``apply``.
 
-The builder makes an open functional graph of layers under bert4keras's names. A script that wants another
-model subclasses ``BERT`` (or any other) and overrides ``apply``, through which every layer passes.
+The builder makes an open functional graph of layers under bert4keras's names. A script that wants
+another model subclasses ``BERT`` (or any other) and overrides ``apply``, through which every layer
+passes.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class Transformer:
         name: of the Keras model.
         layers: layers to share, by prefixed name.
 
-    Attributes after ``build``: ``model``, ``inputs`` and ``outputs`` (lists), ``input`` and ``output`` (a
-    tensor where there is one), ``layers`` (by prefixed name), ``config``.
+    Attributes after ``build``: ``model``, ``inputs`` and ``outputs`` (lists), ``input`` and
+    ``output`` (a tensor where there is one), ``layers`` (by prefixed name), ``config``.
     """
 
     architecture: ClassVar[Architecture]
@@ -80,8 +81,8 @@ class Transformer:
         """Make the model; does nothing the second time.
 
         Args:
-            attention_caches: by prefixed name of an attention layer, two tensors (b, m, H) put before its
-                keys and values, unprojected.
+            attention_caches: by prefixed name of an attention layer, two tensors (b, m, H) put
+                before its keys and values, unprojected.
             layer_norm_cond: (b, c) tensor that every normalization is conditioned on.
             layer_norm_cond_hidden_size: width of a layer on the condition, or None.
             layer_norm_cond_hidden_act: its activation, linear when None.
@@ -103,7 +104,7 @@ class Transformer:
         self.model = keras.Model(self.input, self.output, name=self.name)
 
     def get_inputs(self) -> list[Any]:
-        """Input-Token, then Input-Segment and Input-Position where the config has them; float32 (b, n)."""
+        """Input-Token, then Input-Segment and Input-Position where used; float32 (b, n)."""
         c = self.config
         names = ["Input-Token"]
         if c.segment_vocab_size:
@@ -137,7 +138,7 @@ class Transformer:
         return self.architecture.head(self, inputs)
 
     def compute_attention_bias(self, inputs: Any = None) -> Any:
-        """The structural mask of the application, made once: (n, n) for lm, (b, n, n) for unilm, or None."""
+        """The application's mask, made once: (n, n) for lm, (b, n, n) for unilm, or None."""
         if self._attention_bias is None:
             if self.config.application == "lm":
                 self._attention_bias = self.apply(
@@ -198,7 +199,8 @@ class Transformer:
             checkpoint: whatever :func:`bert4kexue.checkpoints.open_checkpoint` takes.
 
         Raises:
-            CheckpointError: it cannot be read, is damaged, or is not of this architecture and config.
+            CheckpointError: it cannot be read, is damaged, or is not of this architecture and
+                config.
         """
         with plan_weights(self.architecture, self.config, checkpoint) as plan:
             for message in plan.warnings:
@@ -216,8 +218,9 @@ class Transformer:
             shards: number of data files.
 
         Raises:
-            ValueError: the vocabulary was cut (``keep_tokens``), so the result would be another checkpoint
-                than the config describes; build the model with ``vocab_size`` set to the new size instead.
+            ValueError: the vocabulary was cut (``keep_tokens``), so the result would be another
+                checkpoint than the config describes; build the model with ``vocab_size`` set to the
+                new size instead.
         """
         write_weights(self, filename, None if dtype is None else np.dtype(dtype), shards)
 

@@ -1,4 +1,5 @@
-"""Every hyperparameter of a model in one frozen object, read from an original config file and arguments.
+"""Every hyperparameter of a model in one frozen object, read from an original config file and
+arguments.
 
 Plan and act are separate: a :class:`ModelConfig` is complete and checked before any layer is made.
 """
@@ -92,16 +93,19 @@ class ModelConfig:
         shared_segment_embeddings: look segment ids up in the token table.
         sequence_length: n when it is fixed, None otherwise.
         keep_tokens: original ids, in the order of the new vocabulary; the others are dropped.
-        compound_tokens: new tokens appended after the kept ones, each the mean of others: a list of ids,
-            or a pair (ids, weights). The ids are those after ``keep_tokens``.
-        application: ``'encoder'``, ``'lm'`` (left to right) or ``'unilm'`` (prefix, then left to right).
+        compound_tokens: new tokens appended after the kept ones, each the mean of others: a list of
+            ids, or a pair (ids, weights). The ids are those after ``keep_tokens``.
+        application: ``'encoder'``, ``'lm'`` (left to right) or ``'unilm'`` (prefix, then left to
+            right).
         with_pool: a head on [CLS]: True for tanh, or an activation (``'linear'`` in SimBERT).
-        with_nsp: next-sentence probabilities (b, 2) on top of the pooled vector; index 0 means "follows".
+        with_nsp: next-sentence probabilities (b, 2) on top of the pooled vector; index 0 means
+            "follows".
         with_mlm: token probabilities: True for softmax, or an activation (``'linear'`` for logits).
         hierarchical_position: True or a number: sequences longer than ``max_position``.
         custom_position_ids: a further input, Input-Position (b, n).
         residual_attention_scores: each block's scores are added to the next (RealFormer).
-        ignore_invalid_weights: skip, with a warning, what the checkpoint lacks or holds in another shape.
+        ignore_invalid_weights: skip, with a warning, what the checkpoint lacks or holds in another
+            shape.
     """
 
     vocab_size: int
@@ -215,8 +219,8 @@ def make_config(keys: Mapping[str, Any], overrides: Mapping[str, Any]) -> ModelC
     """A checked configuration out of a file's keys and the caller's arguments, which win.
 
     Raises:
-        ValueError: a key is neither a field of :class:`ModelConfig` nor knowingly ignored, a required one
-            is missing, or values contradict each other.
+        ValueError: a key is neither a field of :class:`ModelConfig` nor knowingly ignored, a
+            required one is missing, or values contradict each other.
     """
     merged = {**keys, **overrides}
     for original, ours in _RENAMED.items():
@@ -233,8 +237,8 @@ def make_config(keys: Mapping[str, Any], overrides: Mapping[str, Any]) -> ModelC
     ]
     if missing:
         raise ValueError(
-            f"the config lacks {missing}: give config_path a bert_config.json that has them, or pass "
-            "them as arguments"
+            f"the config lacks {missing}: give config_path a bert_config.json that has them, or "
+            "pass them as arguments"
         )
     return ModelConfig(**known)
 

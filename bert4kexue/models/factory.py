@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
-
-from bert4kexue.checkpoints import CheckpointError
 from bert4kexue.models.architectures import find_architecture
 from bert4kexue.models.builder import Transformer, builder_class
 from bert4kexue.models.config import ModelConfig, make_config, read_config
@@ -41,29 +37,31 @@ def build_transformer_model(
     """Build a transformer from an original config, and load an original checkpoint into it.
 
     Args:
-        config_path: ``bert_config.json`` or a mapping of its keys; or a folder in the original layout
-            (``bert_config.json``, ``vocab.txt``, ``bert_model.ckpt.*``), which stands for config and
-            checkpoint both.
+        config_path: ``bert_config.json`` or a mapping of its keys; or a folder in the original
+            layout (``bert_config.json``, ``vocab.txt``, ``bert_model.ckpt.*``), which stands for
+            config and checkpoint both.
         checkpoint_path: prefix of a TensorFlow checkpoint, or anything else that
             :func:`bert4kexue.checkpoints.open_checkpoint` reads; None leaves the weights random.
-        model: ``'bert'`` (also RoBERTa-wwm, RBT3, SimBERT, UER), ``'roformer'`` (also RoFormer-Sim), or a
-            subclass of a builder class.
-        application: ``'encoder'``; ``'lm'``, left to right; ``'unilm'``, segment 0 is a prefix that sees
-            itself, segment 1 is written left to right. The last two have token probabilities.
-        return_keras_model: return the Keras model; False returns the builder, which has it as ``.model``.
+        model: ``'bert'`` (also RoBERTa-wwm, RBT3, SimBERT, UER), ``'roformer'`` (also
+            RoFormer-Sim), or a subclass of a builder class.
+        application: ``'encoder'``; ``'lm'``, left to right; ``'unilm'``, segment 0 is a prefix that
+            sees itself, segment 1 is written left to right. The last two have token probabilities.
+        return_keras_model: return the Keras model; False returns the builder, which has it as
+            ``.model``.
         verify: compare the checkpoint's checksums; False saves a pass over the file.
-        **kwargs: fields of :class:`bert4kexue.models.config.ModelConfig` (they win over the file's keys),
-            ``prefix``, ``name``, ``layers``, and the arguments of :meth:`Transformer.build`.
+        **kwargs: fields of :class:`bert4kexue.models.config.ModelConfig` (they win over the file's
+            keys), ``prefix``, ``name``, ``layers``, and the arguments of :meth:`Transformer.build`.
 
     Returns:
-        A model from Input-Token and Input-Segment, both (b, n) of ids, to hidden states (b, n, H); or to
-        the head asked for: ``with_pool`` (b, H), ``with_nsp`` (b, 2), ``with_mlm`` (b, n, v); or to a list,
-        [pooled or NSP, tokens]. Id 0 is padding: it never changes a real token.
+        A model from Input-Token and Input-Segment, both (b, n) of ids, to hidden states (b, n, H);
+        or to the head asked for: ``with_pool`` (b, H), ``with_nsp`` (b, 2), ``with_mlm`` (b, n, v);
+        or to a list, [pooled or NSP, tokens]. Id 0 is padding: it never changes a real token.
 
     Raises:
         ValueError: an unknown key, model or application, or values that contradict each other.
-        CheckpointError: the checkpoint is damaged, or is not what config and model describe; one error
-            lists every missing, unexpected and misshapen variable. Nothing has been built then.
+        CheckpointError: the checkpoint is damaged, or is not what config and model describe; one
+            error lists every missing, unexpected and misshapen variable. Nothing has been built
+            then.
 
     Example::
 
@@ -99,7 +97,7 @@ def _builder(model: str | type[Transformer]) -> type[Transformer]:
 
 
 def _expand_folder(config_path: Any, checkpoint_path: Any) -> tuple[Any, Any, Path | None]:
-    """Config, checkpoint, vocabulary of a folder in the original layout; other sources as they are."""
+    """Config, checkpoint, vocabulary of an original folder; other sources as they are."""
     if not isinstance(config_path, str | Path) or not Path(config_path).is_dir():
         return config_path, checkpoint_path, None
     folder = Path(config_path)
@@ -108,8 +106,9 @@ def _expand_folder(config_path: Any, checkpoint_path: Any) -> tuple[Any, Any, Pa
         present = sorted(folder.glob("*config*.json"))
     if len(present) != 1:
         raise ValueError(
-            f"the folder {folder} holds {[p.name for p in present] or 'no config file'}; a folder in the "
-            "original layout holds one bert_config.json, vocab.txt and bert_model.ckpt.*"
+            f"the folder {folder} holds {[p.name for p in present] or 'no config file'}; a "
+            "folder in the original layout holds one bert_config.json, vocab.txt and "
+            "bert_model.ckpt.*"
         )
     vocabulary = folder / _VOCABULARY
     return (
@@ -123,7 +122,7 @@ def _check_vocabulary(path: Path, config: ModelConfig) -> None:
     size = len(load_vocab(path))
     if size != config.vocab_size:
         raise ValueError(
-            f"{path} has {size} tokens and the config beside it vocab_size={config.vocab_size}: put the "
-            "vocabulary there that the checkpoint was trained with, or give the config and the "
-            "checkpoint as two paths"
+            f"{path} has {size} tokens and the config beside it vocab_size="
+            f"{config.vocab_size}: put the vocabulary there that the checkpoint was trained "
+            "with, or give the config and the checkpoint as two paths"
         )

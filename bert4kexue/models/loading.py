@@ -1,4 +1,4 @@
-"""From a checkpoint into a model and back: planned against the table first, carried out afterwards."""
+"""From a checkpoint into a model and back: planned against the table, then carried out."""
 
 from __future__ import annotations
 
@@ -92,8 +92,9 @@ def assign_weights(loaded: LoadPlan, builder: Transformer) -> None:
         variable = find_weight(builder, weight)
         if tuple(variable.shape) != value.shape:
             raise CheckpointError(
-                f"{loaded.checkpoint.description}: {weight} has shape {tuple(variable.shape)} in the "
-                f"model and {value.shape} in the checkpoint; was the layer shared from another model?"
+                f"{loaded.checkpoint.description}: {weight} has shape "
+                f"{tuple(variable.shape)} in the model and {value.shape} in the "
+                "checkpoint; was the layer shared from another model?"
             )
         variable.assign(np.asarray(value).astype(variable.dtype, copy=False))
 
@@ -105,10 +106,10 @@ def write_weights(
     config = builder.config
     if config.token_count != config.vocab_size:
         raise ValueError(
-            f"the model's vocabulary was changed from {config.vocab_size} to {config.token_count} tokens "
-            "by keep_tokens or compound_tokens, so its config does not describe what would be written: "
-            "build it with the new vocab_size and set its weights, then save"
-        )
+            f"the model's vocabulary was changed from {config.vocab_size} to "
+            f"{config.token_count} tokens by keep_tokens or compound_tokens, so its config "
+            "does not describe what would be written: build it with the new vocab_size and "
+            "set its weights, then save"
     write_tf_checkpoint(filename, _OriginalWeights(builder, dtype), shards=shards)
 
 
@@ -152,12 +153,14 @@ def _context(architecture: Architecture, config: ModelConfig) -> str:
 
 
 def _skipped(comparison: Comparison) -> Iterator[str]:
+    option = "ignore_invalid_weights"
     for row in comparison.missing:
-        yield f"ignore_invalid_weights: {row.variable} is not in the checkpoint; {row.weight} is random"
+        yield f"{option}: {row.variable} is not in the checkpoint; {row.weight} is random"
     for item in comparison.misshapen:
+        row = item.row
         yield (
-            f"ignore_invalid_weights: {item.row.variable} has shape {item.found}, not "
-            f"{item.row.shape}; {item.row.weight} is random"
+            f"{option}: {row.variable} has shape {item.found}, not {row.shape}; {row.weight} is "
+            "random"
         )
 
 

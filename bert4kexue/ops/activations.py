@@ -1,7 +1,7 @@
 """Activations by the names that Chinese checkpoints use.
 
-The string ``'gelu'`` means the exact, error-function form here as in bert4keras; Google's own TensorFlow
-code used the tanh approximation. The two differ by at most 5e-4.
+The string ``'gelu'`` means the exact, error-function form here as in bert4keras; Google's own
+TensorFlow code used the tanh approximation. The two differ by at most 5e-4.
 """
 
 from __future__ import annotations

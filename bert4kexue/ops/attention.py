@@ -38,11 +38,12 @@ def attention_normalize(
         mask: booleans that broadcast to the scores, True where attention is allowed, or None.
         bias: added to the scores first; shape (n, m), (b, n, m) or (b, h, n, m), or None.
         method: ``'softmax'``; ``'squared_relu'``, relu(s)^2 / l (kexue.fm/archives/8934);
-            ``'softmax_plus'``, softmax(s * log_512 max(l, 16)) (kexue.fm/archives/8823), where l is the
-            number of keys that the query sees.
+            ``'softmax_plus'``, softmax(s * log_512 max(l, 16)) (kexue.fm/archives/8823), where l is
+            the number of keys that the query sees.
 
     Returns:
-        Weights of the scores' shape and dtype. A row that sees no key gets finite numbers, never NaN.
+        Weights of the scores' shape and dtype. A row that sees no key gets finite numbers, never
+        NaN.
 
     Raises:
         ValueError: the method is not one of the three.
@@ -60,8 +61,8 @@ def attention_normalize(
 
 
 def _hide(scores: Any, mask: Any) -> Any:
-    # Finite: exp() of it is exactly zero beside any real score, and a row that is hidden whole becomes
-    # uniform instead of NaN.
+    # Finite: exp() of it is exactly zero beside any real score, and a row that is hidden whole
+    # becomes uniform instead of NaN.
     return scores if mask is None else ops.where(mask, scores, -1e30)
 
 

@@ -8,7 +8,8 @@ from keras import ops
 
 
 def causal_mask(n: Any, m: Any = None, offset: Any = 0) -> Any:
-    """Language-model mask: query i, which stands at position ``offset + i``, sees keys up to itself.
+    """Language-model mask: query i, which stands at position ``offset + i``, sees keys up to
+    itself.
 
     Args:
         n: number of queries.
@@ -24,7 +25,8 @@ def causal_mask(n: Any, m: Any = None, offset: Any = 0) -> Any:
 
 
 def unilm_mask(segment_ids: Any) -> Any:
-    """UniLM's mask (Dong et al., 2019): segment 0 sees itself, segment 1 sees what stands before it.
+    """UniLM's mask (Dong et al., 2019): segment 0 sees itself, segment 1 sees what stands before
+    it.
 
     With c the running sum of the segment ids, query i sees key j where c_j <= c_i.
 

@@ -14,10 +14,11 @@ def at_least_float32(x: Any) -> Any:
 
 
 def normalize(x: Any, *, epsilon: float, zero_mean: bool = True, unit_variance: bool = True) -> Any:
-    """Subtract the mean (``zero_mean``) and divide by sqrt(mean square + epsilon) (``unit_variance``).
+    """Subtract the mean (``zero_mean``) and divide by sqrt(mean square + epsilon)
+    (``unit_variance``).
 
-    Without ``zero_mean`` this is root mean square normalization (Zhang and Sennrich, 2019). Epsilon is as
-    small as 1e-12 in BERT, which float16 cannot hold: give float32 or float64.
+    Without ``zero_mean`` this is root mean square normalization (Zhang and Sennrich, 2019). Epsilon
+    is as small as 1e-12 in BERT, which float16 cannot hold: give float32 or float64.
     """
     if zero_mean:
         x = x - ops.mean(x, axis=-1, keepdims=True)

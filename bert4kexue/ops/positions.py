@@ -1,7 +1,8 @@
 """Where a token stands: sinusoids, rotation of queries and keys, and tables longer than trained.
 
-Sinusoids (Vaswani et al., 2017) are interleaved, [sin t0, cos t0, sin t1, cos t1, ...], and the rotation
-(RoPE; Su et al., 2021, kexue.fm/archives/8265) turns adjacent channels (x0, x1), (x2, x3), ...
+Sinusoids (Vaswani et al., 2017) are interleaved, [sin t0, cos t0, sin t1, cos t1, ...], and the
+rotation (RoPE; Su et al., 2021, kexue.fm/archives/8265) turns adjacent channels (x0, x1), (x2, x3),
+...
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ def apply_rotary_position_embeddings(sinusoidal: Any, *tensors: Any) -> Any:
         *tensors: one or more of shape (b, n, d) or (b, n, h, d).
 
     Returns:
-        One tensor, or a list of tensors, of the shapes given. The inner product of a query rotated at i
-        with a key rotated at j depends on i - j alone.
+        One tensor, or a list of tensors, of the shapes given. The inner product of a query rotated
+        at i with a key rotated at j depends on i - j alone.
     """
     sine = ops.repeat(sinusoidal[..., 0::2], 2, axis=-1)
     cosine = ops.repeat(sinusoidal[..., 1::2], 2, axis=-1)

@@ -1,4 +1,4 @@
-"""BERT (Devlin et al., 2018), and what has its shape: RoBERTa-wwm, RBT3, SimBERT, the UER models."""
+"""BERT (Devlin et al., 2018) and its shape: RoBERTa-wwm, RBT3, SimBERT, the UER models."""
 
 from __future__ import annotations
 

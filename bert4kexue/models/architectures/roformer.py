@@ -1,4 +1,4 @@
-"""RoFormer (Su et al., 2021; kexue.fm/archives/8265) and RoFormer-Sim: BERT with rotary positions."""
+"""RoFormer (kexue.fm/archives/8265) and RoFormer-Sim: BERT with rotary positions."""
 
 from __future__ import annotations
 
