@@ -110,6 +110,7 @@ def write_weights(
             f"{config.token_count} tokens by keep_tokens or compound_tokens, so its config "
             "does not describe what would be written: build it with the new vocab_size and "
             "set its weights, then save"
+        )
     write_tf_checkpoint(filename, _OriginalWeights(builder, dtype), shards=shards)
 
 
