@@ -81,15 +81,7 @@ class TokenizerBase:
             ValueError: `maxlen` leaves no room for what may not be removed, `truncate_from` is
                 unknown, or the vocabulary has no [UNK] and needs one.
         """
-        first = self._tokens_of(first_text)
-        joined = second_text is not None and pattern == "S*E*E"
-        second = [] if second_text is None else self._tokens_of(second_text)
-        if maxlen is not None:
-            index = self._truncation_index(truncate_from)
-            # The second start token is removed afterwards, so there may be one more till then.
-            first, second = truncate(maxlen + joined, index, first, second)
-        if joined and self._token_start:
-            second = second[1:]
+        first, second = self._encode_tokens(first_text, second_text, maxlen, pattern, truncate_from)
         token_ids = self.tokens_to_ids([*first, *second])
         return token_ids, [0] * len(first) + [1] * len(second)
 
@@ -115,6 +107,24 @@ class TokenizerBase:
 
     def _tokenize(self, text: str) -> list[str]:
         raise NotImplementedError
+
+    def _encode_tokens(
+        self,
+        first_text: str | Sequence[str],
+        second_text: str | Sequence[str] | None = None,
+        maxlen: int | None = None,
+        pattern: str = "S*E*E",
+        truncate_from: Literal["left", "right"] | int = "right",
+    ) -> tuple[list[str], list[str]]:
+        """The tokens that `encode` numbers, of the first and of the second text."""
+        first = self._tokens_of(first_text)
+        second = [] if second_text is None else self._tokens_of(second_text)
+        drop_start = second_text is not None and pattern == "S*E*E" and bool(self._token_start)
+        if maxlen is not None:
+            index = self._truncation_index(truncate_from)
+            # The second start token is removed afterwards, so there may be one more till then.
+            first, second = truncate(maxlen + drop_start, index, first, second)
+        return first, second[drop_start:]
 
     def _tokens_of(self, text: str | Sequence[str]) -> list[str]:
         return self.tokenize(text) if isinstance(text, str) else list(text)

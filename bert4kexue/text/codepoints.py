@@ -102,9 +102,8 @@ class Folding:
     """Lower-case, decompose canonically (NFD), remove marks (Mn): the uncased normalisation.
 
     Reads the frozen table once, at construction (about 2 ms). `fold(text)` gives the string,
-    `fold_aligned(text)` also says which character each result came from. `folded`, an integer
-    array (0x110000,), and `changed`, the code points that do not fold to themselves, are what a
-    vectorised tokenizer needs.
+    `fold_aligned(text)` also says which character each result came from, `simple` is the folding of
+    single code points, and `tables` that of all of them at once.
     """
 
     def __init__(self) -> None:
@@ -129,7 +128,7 @@ class Folding:
         movable = {chr(point) for point in self._classes if not _inside(self._marks, point)}
         movers = [p for p, text in self._decomposed.items() if not movable.isdisjoint(text)]
         self._exact = frozenset([chr(_SIGMA), *movable, *map(chr, movers)])
-        self._simple = _SimpleFolds(self._decomposed, self._marks)
+        self.simple = SimpleFolds(self._decomposed, self._marks)
 
     @property
     def exact(self) -> frozenset[str]:
@@ -139,7 +138,7 @@ class Folding:
     def fold(self, text: str) -> str:
         """The normalised text."""
         if self._exact.isdisjoint(text):
-            return text.translate(self._simple)
+            return text.translate(self.simple)
         return self.fold_aligned(text)[0]
 
     def fold_aligned(self, text: str) -> tuple[str, list[int]]:
@@ -154,37 +153,36 @@ class Folding:
         kept = [i for i in order if not _inside(self._marks, points[i])]
         return "".join(chr(points[i]) for i in kept), [origin[i] for i in kept]
 
-    def tables(self, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+    def tables(self, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The folding of every code point at once.
 
         Args:
             kinds: `character_kinds()`.
 
         Returns:
-            `folded`, int32 (0x110000,), the code point that each one becomes; the kinds of the
-            results, uint8 (0x110000,), with EXPAND and EXACT where one code point does not say it;
-            and the expansions of those of kind EXPAND.
+            int32 (0x110000,), the code point that each one becomes, and uint8 (0x110000,), the
+            kind of the result, with EXPAND and EXACT where one code point does not say it.
         """
         folded = np.arange(POINTS, dtype=np.int32)
         result = kinds.copy()
         for start, stop in zip(self._marks[::2], self._marks[1::2], strict=True):
             result[start:stop] = DROP
-        sources, targets, expansions = [], [], {}
+        sources, targets, expanded = [], [], []
         for point in self._decomposed:
-            text = self._simple[point]
+            text = self.simple[point]
             if len(text) == 1:
                 sources.append(point)
                 targets.append(ord(text))
             elif text:
-                expansions[point] = text
+                expanded.append(point)
             else:
                 result[point] = DROP
         folded[sources] = targets
         result[sources] = kinds[targets]
-        result[list(expansions)] = EXPAND
+        result[expanded] = EXPAND
         result[_HANGUL : _HANGUL + _HANGUL_COUNT] = EXPAND
         result[[ord(character) for character in self._exact]] = EXACT
-        return folded, result, expansions
+        return folded, result
 
     def _decompose(self, text: str, index: int, character: str) -> str:
         point = ord(character)
@@ -219,7 +217,7 @@ class Folding:
         return order + sorted(run, key=lambda i: self._classes[points[i]])
 
 
-class _SimpleFolds(dict[int, str]):
+class SimpleFolds(dict[int, str]):
     """Code point -> folded string, for `str.translate`; filled as characters are met."""
 
     def __init__(self, decomposed: dict[int, str], marks: list[int]) -> None:

@@ -13,8 +13,13 @@ from typing import Any
 
 from bert4kexue.text import codepoints
 from bert4kexue.text.base import TokenizerBase
+from bert4kexue.text.batch import Batch, BatchWithOffsets, encode_batch
 from bert4kexue.text.detokenize import CJK_PUNCTUATION, join_tokens
+from bert4kexue.text.scan import Scanner
 from bert4kexue.text.vocab import is_redundant, load_vocab, stem
+
+# What the scan does in the place of these methods; a subclass that replaces one is asked instead.
+_SCANNED = ("tokenize", "_tokenize", "_word_piece_tokenize", "_piece_starts", "token_to_id")
 
 
 class UnknownIdError(KeyError, ValueError):
@@ -72,6 +77,7 @@ class Tokenizer(TokenizerBase):
         self._longest = max(map(len, token_dict), default=0)
         self._folding = codepoints.Folding() if do_lower_case else None
         self._spacing = _Spacing()
+        self._scanner = Scanner(token_dict, self._folding, self._piece_starts)
 
     def __getattr__(self, name: str) -> Any:
         # Reached only where an attribute is absent: ids of special tokens are set only if known.
@@ -82,6 +88,48 @@ class Tokenizer(TokenizerBase):
                 f"set the attribute to the id that plays its part"
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def encode_batch(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        maxlen: int | None = None,
+        pad_to: int | None = None,
+        return_offsets: bool = False,
+    ) -> Batch | BatchWithOffsets:
+        """Encode many texts, or pairs of texts, at once: the ids of `encode`, padded with 0.
+
+        Row i equals `encode(texts[i], pairs[i], maxlen=maxlen)`, many times faster.
+
+        Args:
+            texts: b strings.
+            pairs: None, or b second texts.
+            maxlen: the most tokens of a row, as in `encode`.
+            pad_to: the width n of the result; None for that of the longest row.
+            return_offsets: also say where in its own text each token lies.
+
+        Returns:
+            A named tuple of `token_ids` and `segment_ids`, int32 (b, n), and with return_offsets
+            `offsets`, int32 (b, n, 2): the first character and one past the last one of those that
+            `rematch` lists; 0, 0 for special tokens and padding.
+
+        Raises:
+            ValueError: not strings, texts and pairs of different number, a row longer than
+                `pad_to`, `maxlen` too small, or no [UNK] where one is needed.
+
+        Example:
+            >>> tokenizer = Tokenizer({"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "深": 3, "圳": 4})
+            >>> tokenizer.encode_batch(["深圳", "深"]).token_ids.tolist()
+            [[1, 3, 4, 2], [1, 3, 2, 0]]
+        """
+        if not self._scanner.serves(self._token_dict):
+            self._scanner = Scanner(self._token_dict, self._folding, self._piece_starts)
+        one_by_one = (
+            self._pre_tokenize is not None
+            or bool(self._token_translate)
+            or any(getattr(type(self), name) is not getattr(Tokenizer, name) for name in _SCANNED)
+        )
+        return encode_batch(self, texts, pairs, maxlen, pad_to, return_offsets, one_by_one)
 
     def token_to_id(self, token: str) -> int:
         """The token's id; that of [UNK] where the vocabulary does not have it."""

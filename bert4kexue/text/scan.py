@@ -1,0 +1,176 @@
+"""Many texts to token ids at once: the character work of `encode_batch`, in NumPy.
+
+All texts become one array of code points with a space between them, so that no word crosses from
+one text into the next. One look-up per code point says what it does (stand alone, belong to a word,
+separate, vanish), another which id it has by itself; that settles Chinese and punctuation. Words
+are looked up whole in the vocabulary, and spelled piece by piece only where that fails. A text is
+left to the exact path (`exact_rows`) where its normalisation depends on neighbouring characters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import repeat
+from typing import NamedTuple
+
+import numpy as np
+
+from bert4kexue.text.codepoints import (
+    DROP,
+    EXACT,
+    EXPAND,
+    POINTS,
+    SINGLE,
+    SPACE,
+    WORD,
+    Folding,
+    character_kinds,
+)
+
+UNKNOWN = -1
+
+
+class Scan(NamedTuple):
+    """The tokens of b texts, end to end."""
+
+    ids: np.ndarray  # int32 (tokens,), UNKNOWN where the vocabulary has no token
+    counts: np.ndarray  # intp (b,), tokens of each text
+    spans: np.ndarray | None  # int32 (tokens, 2), first character in its text and one past the last
+    exact_rows: list[int]  # texts that were not scanned (count 0) and need the exact path
+
+
+class Scanner:
+    """Per-vocabulary tables, and the scan over them.
+
+    Args:
+        token_dict: {token: id}.
+        folding: the normalisation of an uncased vocabulary, None for a cased one.
+        spell: word -> where its pieces start, [] where it cannot be spelled.
+    """
+
+    def __init__(
+        self,
+        token_dict: Mapping[str, int],
+        folding: Folding | None,
+        spell: Callable[[str], list[int]],
+    ) -> None:
+        self._token_dict, self._size = token_dict, len(token_dict)
+        self._spell = spell
+        self._kinds = character_kinds()
+        self._ids = np.full(POINTS, UNKNOWN, np.int32)
+        singles = [token for token in token_dict if len(token) == 1]
+        self._ids[[ord(token) for token in singles]] = [token_dict[token] for token in singles]
+        self._folded: np.ndarray | None = None
+        self._folding = folding
+        if folding is not None:
+            self._folded, self._kinds = folding.tables(self._kinds)
+            changed = np.flatnonzero(self._folded != np.arange(POINTS, dtype=np.int32))
+            self._ids[changed] = self._ids[self._folded[changed]]
+
+    def serves(self, token_dict: Mapping[str, int]) -> bool:
+        """Whether the tables were made of this vocabulary as it is now."""
+        return token_dict is self._token_dict and len(token_dict) == self._size
+
+    def scan(self, texts: list[str], spans: bool = False) -> Scan:
+        """The token ids of all texts, without start and end tokens; see `Scan`."""
+        joined = " " + " ".join(texts) + " "
+        points = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.intp)
+        lengths = np.fromiter(map(len, texts), np.intp, len(texts))
+        text_ends = np.cumsum(lengths + 1)  # where the space after each text is
+        ends = text_ends
+        kinds = self._kinds.take(points)
+        exact_rows: list[int] = []
+        origin: np.ndarray | None = None  # where in `joined` each of `points` came from
+        if kinds.max() >= DROP:
+            if (exact := np.flatnonzero(kinds == EXACT)).size:
+                exact_rows = np.unique(np.searchsorted(text_ends, exact)).tolist()
+                for row in exact_rows:
+                    blank = slice(text_ends[row] - lengths[row], text_ends[row])
+                    points[blank], kinds[blank] = 0x20, SPACE
+            points, kinds, origin = self._expand_and_drop(points, kinds)
+            ends = np.searchsorted(origin, text_ends)
+
+        word = kinds == WORD
+        edges = np.flatnonzero(word[1:] != word[:-1])
+        edges += 1
+        starts, stops = edges[0::2], edges[1::2]  # of the words
+        heads = kinds == SINGLE
+        values = self._ids.take(points)
+        if starts.size:
+            heads[starts] = True
+            self._look_up_words(points, word, starts, stops, heads, values)
+        where = np.flatnonzero(heads)
+        counts = np.diff(np.searchsorted(where, ends), prepend=0)
+        found = None
+        if spans:
+            borders = np.flatnonzero(heads | (kinds == SPACE))
+            token_ends = borders[1:][heads.take(borders[:-1])]
+            first, last = where, token_ends - 1
+            if origin is not None:
+                first, last = origin.take(first), origin.take(last)
+            text_starts = np.repeat(text_ends - lengths, counts)
+            found = np.stack([first - text_starts, last + 1 - text_starts], axis=1)
+            found = found.astype(np.int32)
+        return Scan(values.take(where), counts, found, exact_rows)
+
+    def _expand_and_drop(
+        self, points: np.ndarray, kinds: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Replace characters that fold to several and remove those that fold to nothing."""
+        origin = np.arange(len(points))
+        if (expand := np.flatnonzero(kinds == EXPAND)).size:
+            texts = [self._folding.simple[point] for point in points[expand].tolist()]
+            repeats = np.ones(len(points), np.intp)
+            repeats[expand] = list(map(len, texts))
+            origin = np.repeat(origin, repeats)
+            # What a character folds to folds to itself, so it can be looked up like any other.
+            points = points[origin]
+            points[kinds[origin] == EXPAND] = list(map(ord, "".join(texts)))
+            kinds = self._kinds.take(points)
+        keep = np.flatnonzero(kinds != DROP)
+        return points[keep], kinds[keep], origin[keep]
+
+    def _look_up_words(
+        self,
+        points: np.ndarray,
+        word: np.ndarray,
+        starts: np.ndarray,
+        stops: np.ndarray,
+        heads: np.ndarray,
+        values: np.ndarray,
+    ) -> None:
+        """Set `values` at the first character of every piece of every word, and mark it a head."""
+        with_stops = word.copy()
+        with_stops[stops] = True
+        letters = points.take(np.flatnonzero(with_stops))
+        letters = letters.astype("<u4") if self._folded is None else self._folded.take(letters)
+        letters[np.cumsum(stops - starts + 1) - 1] = 0x20
+        words = letters.tobytes().decode("utf-32-le", "surrogatepass").split(" ")[:-1]
+        known = map(self._token_dict.get, words, repeat(UNKNOWN))
+        ids = np.fromiter(known, np.int32, len(words))
+        values[starts] = ids
+        missed = np.flatnonzero(ids == UNKNOWN)
+        if not missed.size:
+            return
+        piece_at: list[int] = []
+        piece_ids: list[int] = []
+        spelled: dict[str, tuple[list[int], list[int]]] = {}
+        for index, start in zip(missed.tolist(), starts[missed].tolist(), strict=True):
+            text = words[index]
+            pieces = spelled.get(text)
+            if pieces is None:
+                pieces = spelled[text] = self._pieces(text)
+            piece_at += [start + at for at in pieces[0]]
+            piece_ids += pieces[1]
+        heads[piece_at] = True
+        values[piece_at] = piece_ids
+
+    def _pieces(self, word: str) -> tuple[list[int], list[int]]:
+        """Where the word's pieces start, and their ids; nothing where it cannot be spelled."""
+        starts = self._spell(word)
+        if not starts:
+            return [], []
+        first = self._token_dict[word[: starts[1]]]  # the whole word is no token: two or more
+        stops = [*starts[2:], len(word)]
+        rest = [self._token_dict["##" + word[a:b]] for a, b in zip(starts[1:], stops, strict=True)]
+        return starts, [first, *rest]
