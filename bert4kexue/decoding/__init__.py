@@ -1,0 +1,8 @@
+"""Choosing output tokens: the prefix tree, constraints, and the NumPy reference decoder."""
+
+from bert4kexue.decoding.autoregressive import AutoRegressiveDecoder as AutoRegressiveDecoder
+from bert4kexue.decoding.autoregressive import Hypothesis as Hypothesis
+from bert4kexue.decoding.constraints import Constraint as Constraint
+from bert4kexue.decoding.constraints import TreeConstraint as TreeConstraint
+from bert4kexue.decoding.trie import PrefixTree as PrefixTree
+from bert4kexue.decoding.trie import vocabulary_hash as vocabulary_hash
