@@ -1,0 +1,303 @@
+"""Measure a small RoFormer on what it was never trained on.
+
+    BERT4KEXUE_DATA=... python examples/evaluate_roformer_tiny.py pretrained/roformer_tiny_zh
+
+prints, each beside a baseline that knows nothing:
+* masked words: accuracy on held-out text, beside always guessing the commonest token;
+* questions: the right triple out of a knowledge base of every held-out key plus five distractor
+  predicates per subject, by beam search in the tree of its keys, beside substring + common
+  subsequence; and the share of keys whose every token is the model's first choice;
+* similarity: Spearman on CNSD STS-B, beside the Jaccard index of the characters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+import keras
+import numpy as np
+import ship_sets
+from pretrain_rows import Encoder, mask_rows, question_batch
+from ship_sets import Question
+
+from bert4kexue.decoding import PrefixTree
+from bert4kexue.models import build_transformer_model
+from bert4kexue.tokenizers import Tokenizer
+from bert4kexue.training import bucketed_batches, sequence_padding
+
+
+class Measured:
+    """A trained folder: its tokenizer, hidden states and pooled vectors, and its token head."""
+
+    def __init__(self, folder: Path) -> None:
+        self.encoder = Encoder(Tokenizer(str(folder / "vocab.txt"), do_lower_case=True))
+        builder = build_transformer_model(
+            folder,
+            model="roformer",
+            application="unilm",
+            with_pool="linear",
+            with_mlm="linear",
+            return_keras_model=False,
+        )
+        layers = builder.config.num_hidden_layers
+        hidden = builder.layers[f"Transformer-{layers - 1}-FeedForward-Norm"].output
+        self.body = keras.Model(builder.inputs, [hidden, builder.outputs[0]])
+        some = keras.Input((None, builder.config.hidden_size))
+        self.head = keras.Model(some, builder.apply_final_layers(some)[1])
+
+    def logits(self, token_ids: Any, segment_ids: Any, positions: np.ndarray) -> np.ndarray:
+        """Logits (t, v) at flattened positions of a batch."""
+        hidden, _ = self.body.predict_on_batch([token_ids, segment_ids])
+        rows = np.asarray(hidden, "float32").reshape(-1, hidden.shape[-1])[positions]
+        return np.asarray(self.head.predict_on_batch(rows[None])[0], "float32")
+
+    def pooled(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors (b, H), computed in batches of similar length."""
+        rows = [self.encoder.sentence(t) for t in texts]
+        out: list[Any] = [None] * len(rows)
+        for batch in bucketed_batches([len(r) for r in rows], 8192, 4):
+            ids = sequence_padding([rows[i] for i in batch])
+            _, pooled = self.body.predict_on_batch([ids, np.zeros_like(ids)])
+            for i, vector in zip(batch, np.asarray(pooled, "float32"), strict=True):
+                out[i] = vector / np.linalg.norm(vector)
+        return np.stack(out)
+
+
+# --- masked words -------------------------------------------------------------------------------
+
+
+def masked_accuracy(
+    model: Measured, texts: Sequence[str], baseline_texts: Sequence[str]
+) -> tuple[float, float]:
+    """(accuracy on masked tokens, accuracy of the commonest token of `baseline_texts`)."""
+    counts = Counter(i for t in baseline_texts for i in model.encoder.ids(t))
+    commonest = counts.most_common(1)[0][0]
+    rows = [model.encoder.sentence(t) for t in texts]
+    rng = np.random.default_rng(0)
+    right = guessed = total = 0
+    for batch in bucketed_batches([len(r) for r in rows], 8192, 8):
+        masked = mask_rows(
+            [rows[i] for i in batch], model.encoder.mask, model.encoder.vocab_size, rng
+        )
+        logits = model.logits(masked.token_ids, masked.segment_ids, masked.positions)
+        right += int((logits.argmax(-1) == masked.labels).sum())
+        guessed += int((masked.labels == commonest).sum())
+        total += len(masked.labels)
+    return right / total, guessed / total
+
+
+# --- questions ----------------------------------------------------------------------------------
+
+
+def knowledge_base(
+    gold: Sequence[Question], others: Sequence[Question], distractors: int = 5, seed: int = 0
+) -> list[tuple[str, str, str]]:
+    """Every gold key, and for its subject other predicates drawn by their frequency in `others`."""
+    rng = np.random.default_rng(seed)
+    counts = Counter(q.predicate for q in others)
+    predicates = sorted(counts)
+    weights = np.array([counts[p] for p in predicates], float)
+    keys = {(q.subject, q.predicate, q.meaning): None for q in gold}
+    for subject, meaning in dict.fromkeys((q.subject, q.meaning) for q in gold):
+        drawn = rng.choice(len(predicates), distractors, replace=False, p=weights / weights.sum())
+        keys.update({(subject, predicates[i], meaning): None for i in drawn})
+    return list(keys)
+
+
+class Hypothesis(NamedTuple):
+    """A path into the tree: its log-probability among allowed tokens, node and ids."""
+
+    score: float
+    node: int
+    ids: tuple[int, ...]
+
+
+def retrieve(
+    model: Measured, tree: PrefixTree, questions: Sequence[str], topk: int = 3
+) -> list[tuple[int, ...]]:
+    """The ids of the best key for each question, by beam search over all questions at once.
+
+    Probabilities are renormalised over the allowed tokens, so where the tree leaves no choice
+    nothing has to be computed.
+    """
+
+    def advanced(h: Hypothesis) -> Hypothesis:
+        while len(allowed := tree.allowed(h.node)) == 1:
+            token = int(allowed[0])
+            h = Hypothesis(h.score, tree.step(h.node, token), (*h.ids, token))
+        return h
+
+    prompts = [model.encoder.sentence(q) for q in questions]
+    beams = [[advanced(Hypothesis(0.0, tree.root, ()))] for _ in prompts]
+    while True:
+        open_ends = [
+            (i, h) for i, beam in enumerate(beams) for h in beam if len(tree.allowed(h.node))
+        ]
+        if not open_ends:
+            return [beam[0].ids for beam in beams]
+        grown: defaultdict[int, list[Hypothesis]] = defaultdict(list)
+        lengths = [len(prompts[i]) + len(h.ids) for i, h in open_ends]
+        for rows in bucketed_batches(lengths, 8192, 4):
+            chosen = [open_ends[r] for r in rows]
+            ids = sequence_padding([[*prompts[i], *h.ids] for i, h in chosen])
+            segments = sequence_padding(
+                [[0] * len(prompts[i]) + [1] * len(h.ids) for i, h in chosen]
+            )
+            ends = np.array([len(prompts[i]) + len(h.ids) - 1 for i, h in chosen])
+            last = np.arange(len(chosen)) * ids.shape[1] + ends
+            for (i, h), logits in zip(chosen, model.logits(ids, segments, last), strict=True):
+                allowed = tree.allowed(h.node)
+                scores = logits[allowed].astype("float64")
+                scores -= np.logaddexp.reduce(scores)
+                for place in np.argsort(-scores)[:topk]:
+                    token = int(allowed[place])
+                    step = Hypothesis(
+                        h.score + scores[place], tree.step(h.node, token), (*h.ids, token)
+                    )
+                    grown[i].append(advanced(step))
+        for i, new in grown.items():
+            done = [h for h in beams[i] if not len(tree.allowed(h.node))]
+            beams[i] = sorted(done + new, key=lambda h: -h.score)[:topk]
+
+
+def common_subsequence(a: str, b: str) -> int:
+    """Length of the longest common subsequence."""
+    row = [0] * (len(b) + 1)
+    for x in a:
+        diagonal = 0
+        for j, y in enumerate(b, 1):
+            diagonal, row[j] = row[j], diagonal + 1 if x == y else max(row[j], row[j - 1])
+    return row[-1]
+
+
+def retrieve_by_string(
+    keys: Sequence[tuple[str, str, str]], questions: Sequence[str]
+) -> list[tuple[str, str, str]]:
+    """The baseline: the longest subject that the question contains, the predicate most alike."""
+    by_subject: defaultdict[str, list[tuple[str, str, str]]] = defaultdict(list)
+    for key in keys:
+        by_subject[key[0]].append(key)
+    answers = []
+    for question in questions:
+        found = [s for s in by_subject if s in question]
+        subject = max(found, key=len) if found else next(iter(by_subject))
+        rest = question.replace(subject, "")
+        answers.append(
+            max(by_subject[subject], key=lambda k: common_subsequence(k[1], rest) / len(k[1]))
+        )
+    return answers
+
+
+def question_scores(
+    model: Measured, gold: Sequence[Question], others: Sequence[Question]
+) -> dict[str, float]:
+    """Shares of questions answered right, by the model and by the baseline."""
+    keys = knowledge_base(gold, others)
+    tree = PrefixTree.from_keys([model.encoder.key(*k) for k in keys])
+    wanted = [tuple(model.encoder.key(*q[1:])) for q in gold]
+    subjects = [tuple([*model.encoder.ids(q.subject, 40), model.encoder.sep]) for q in gold]
+    texts = [q.question for q in gold]
+    found = retrieve(model, tree, texts)
+    by_string = retrieve_by_string(keys, texts)
+    spoken = np.array([q.predicate in q.question for q in gold])
+    right = np.array([f == w for f, w in zip(found, wanted, strict=True)])
+    baseline = np.array([f == tuple(q[1:]) for f, q in zip(by_string, gold, strict=True)])
+
+    rows = [(model.encoder.sentence(q.question), model.encoder.key(*q[1:])) for q in gold]
+    forced = []
+    for chunk in range(0, len(rows), 128):
+        part = rows[chunk : chunk + 128]
+        batch = question_batch(part)
+        best = model.logits(batch.token_ids, batch.segment_ids, batch.positions).argmax(-1)
+        ends = np.cumsum([len(k) for _, k in part])[:-1]
+        forced += [bool(h.all()) for h in np.split(best == batch.labels, ends)]
+    return {
+        "questions": len(gold),
+        "knowledge_base_keys": len(tree),
+        "retrieval_exact_match": right.mean(),
+        "retrieval_exact_match_baseline": baseline.mean(),
+        "retrieval_predicate_literal": right[spoken].mean(),
+        "retrieval_predicate_literal_baseline": baseline[spoken].mean(),
+        "retrieval_predicate_not_literal": right[~spoken].mean(),
+        "retrieval_predicate_not_literal_baseline": baseline[~spoken].mean(),
+        "retrieval_subject": np.mean(
+            [f[: len(s)] == s for f, s in zip(found, subjects, strict=True)]
+        ),
+        "every_token_first_choice": float(np.mean(forced)),
+    }
+
+
+# --- similarity ---------------------------------------------------------------------------------
+
+
+def spearman(a: Sequence[float], b: Sequence[float]) -> float:
+    """Rank correlation, ties sharing their mean rank."""
+
+    def ranks(values: Sequence[float]) -> np.ndarray:
+        _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+        return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+
+    return float(np.corrcoef(ranks(a), ranks(b))[0, 1])
+
+
+def similarity_scores(
+    model: Measured, pairs: Sequence[tuple[str, str, float]]
+) -> tuple[float, float]:
+    """Spearman of the cosine, and of the Jaccard index of the characters, with the scores."""
+    first, second, scores = zip(*pairs, strict=True)
+    cosine = (model.pooled(first) * model.pooled(second)).sum(-1)
+    jaccard = [len(set(a) & set(b)) / len(set(a) | set(b)) for a, b, _ in pairs]
+    return spearman(cosine.tolist(), scores), spearman(jaccard, scores)
+
+
+# --- everything ---------------------------------------------------------------------------------
+
+
+def report(folder: Path, root: Path, limit: int | None = None) -> dict[str, float]:
+    """Measure everything, print it, and keep it as `scores.json` in the folder."""
+    began = time.monotonic()
+    model = Measured(folder)
+    texts = [t for ts in ship_sets.running_text(root, "held_out").values() for t in ts]
+    some = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))[: limit or 2000]]
+    trained = [t for ts in ship_sets.running_text(root).values() for t in ts][: limit or 20000]
+    scores: dict[str, float] = {}
+    scores["masked_accuracy"], scores["masked_accuracy_commonest"] = masked_accuracy(
+        model, some, trained
+    )
+    gold = ship_sets.questions(root, "held_out")[:limit]
+    scores.update(question_scores(model, gold, ship_sets.questions(root)))
+    for split in ("dev", "test"):
+        name = f"spearman_{split}"
+        scores[name], scores[f"{name}_jaccard"] = similarity_scores(
+            model, ship_sets.sentence_pairs(root, split)[:limit]
+        )
+    scores = {name: round(float(value), 4) for name, value in scores.items()}
+    for name, value in scores.items():
+        print(f"{name:42s} {value:g}")
+    print(f"measured in {time.monotonic() - began:.0f} s")
+    temporary = folder / "scores.tmp.json"
+    temporary.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8", newline="\n")
+    os.replace(temporary, folder / "scores.json")
+    return scores
+
+
+def main() -> None:
+    """Measure a folder."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path, help="bert_config.json, vocab.txt, bert_model.ckpt.*")
+    parser.add_argument("--limit", type=int, help="rows of each set; all if left out")
+    args = parser.parse_args()
+    report(args.folder, ship_sets.data_folder(), args.limit)
+
+
+if __name__ == "__main__":
+    main()
