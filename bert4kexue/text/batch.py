@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bert4kexue.text.scan import UNKNOWN
+from bert4kexue.text.scan import UNKNOWN, Scan
 
 if TYPE_CHECKING:
     from bert4kexue.text.wordpiece import Tokenizer
@@ -35,77 +35,64 @@ def encode_batch(
     maxlen: int | None,
     pad_to: int | None,
     return_offsets: bool,
-    exact: bool,
+    one_by_one: bool,
 ) -> Batch | BatchWithOffsets:
-    """See `Tokenizer.encode_batch`; with `exact` every row takes the one-by-one path."""
-    texts = _as_texts("texts", texts)
-    second = [] if pairs is None else _as_texts("pairs", pairs)
-    if pairs is not None and len(second) != len(texts):
-        raise ValueError(
-            f"texts and pairs are read side by side; there are {len(texts)} texts and "
-            f"{len(second)} pairs: give one pair for each text"
-        )
-    b = len(texts)
-    start, end = tokenizer._token_start, tokenizer._token_end
-    frame = (start is not None) + (end is not None)
-    joined = int(pairs is not None and bool(start))  # second start tokens, left out at the end
+    """See `Tokenizer.encode_batch`; with `one_by_one` no row is scanned."""
+    columns = [_as_list("texts", texts)]
+    if pairs is not None:
+        columns.append(_as_list("pairs", pairs))
+        if len(columns[1]) != len(columns[0]):
+            raise ValueError(
+                f"texts and pairs are read side by side; there are {len(columns[0])} texts and "
+                f"{len(columns[1])} pairs: give one pair for each text"
+            )
+    b = len(columns[0])
+    has_start = tokenizer._token_start is not None
+    frame = has_start + (tokenizer._token_end is not None)
+    dropped = has_start * (len(columns) - 1)  # the second texts' start tokens
 
-    if exact:
-        slow = list(range(b))
-        lengths = np.zeros((1 if pairs is None else 2, b), np.intp)
+    if one_by_one:
+        _check_strings(columns)
+        scan, slow = None, list(range(b))
+        lengths = np.zeros((len(columns), b), np.intp)
     else:
-        scan = tokenizer._scanner.scan(texts + second, return_offsets)
+        try:
+            scan = tokenizer._scanner.scan(
+                columns[0] + columns[1] if pairs else columns[0], return_offsets
+            )
+        except TypeError:
+            _check_strings(columns)
+            raise
         slow = sorted({row % b for row in scan.exact_rows})
-        counts = scan.counts
-        lengths = counts.reshape(1 if pairs is None else 2, b) + frame
-    if maxlen is not None:
-        lengths = _truncated(lengths, maxlen + joined)
-        slow = sorted({*slow, *np.flatnonzero(lengths.min(axis=0) < frame).tolist()})
-    first_ends = lengths[0]
-    totals = lengths.sum(axis=0) - joined
-    encoded = {}
+        lengths = scan.counts.reshape(len(columns), b) + frame
+        if maxlen is not None:
+            lengths = _truncated(lengths, maxlen + dropped)
+            if b and lengths.min() < frame:
+                slow = sorted({*slow, *np.flatnonzero(lengths.min(axis=0) < frame).tolist()})
+        if slow:
+            lengths[:, slow] = frame
+    totals = lengths.sum(axis=0) - dropped if len(columns) == 2 else lengths[0].copy()
+    first_ends = lengths[0].copy()
+    tokens = {}
     for row in slow:
-        pair = None if pairs is None else second[row]
-        first_tokens, second_tokens = tokenizer._encode_tokens(texts[row], pair, maxlen)
-        encoded[row] = first_tokens, second_tokens
-        first_ends[row] = len(first_tokens)
-        totals[row] = len(first_tokens) + len(second_tokens)
-    n = _width(totals, pad_to)
+        tokens[row] = tokenizer._encode_tokens(*[column[row] for column in columns], maxlen=maxlen)
+        first_ends[row] = len(tokens[row][0])
+        totals[row] = len(tokens[row][0]) + len(tokens[row][1])
 
+    n = _width(totals, pad_to)
     token_ids = np.zeros((b, n), np.int32)
     offsets = np.zeros((b, n, 2), np.int32) if return_offsets else None
-    if not exact and b:
-        fast = np.ones(b, bool)
-        fast[slow] = False
-        rows = np.flatnonzero(fast) if slow else np.arange(b)
-        if start is not None:
-            token_ids[rows, 0] = tokenizer.token_to_id(start)
-        if end is not None:
-            end_id = tokenizer.token_to_id(end)
-            token_ids[rows, first_ends[rows] - 1] = end_id
-            if pairs is not None:
-                token_ids[rows, totals[rows] - 1] = end_id
-        kept = (lengths - frame) * fast
-        columns = np.zeros_like(lengths)
-        columns[0] = start is not None
-        if pairs is not None:
-            columns[1] = first_ends + (start is not None) - joined
-        source, target = _moves(counts, kept.ravel(), (columns + np.arange(b) * n).ravel())
-        ids = scan.ids if source is None else scan.ids[source]
-        if ids.size and ids.min() == UNKNOWN:
-            ids = np.where(ids == UNKNOWN, _unknown_id(tokenizer), ids)
-        token_ids.reshape(-1)[target] = ids
+    if len(slow) < b:
+        _place(tokenizer, scan, lengths - frame, token_ids, offsets)
+    for row, (first, second) in tokens.items():
+        token_ids[row] = 0
+        token_ids[row, : totals[row]] = tokenizer.tokens_to_ids([*first, *second])
         if offsets is not None:
-            spans = scan.spans if source is None else scan.spans[source]
-            offsets.reshape(-1, 2)[target] = spans
-
-    for row, (first_tokens, second_tokens) in encoded.items():
-        token_ids[row, : totals[row]] = tokenizer.tokens_to_ids([*first_tokens, *second_tokens])
-        if offsets is not None:
-            places = tokenizer.rematch(texts[row], first_tokens)
-            if pairs is not None:
-                places += tokenizer.rematch(second[row], second_tokens)
-            offsets[row, : totals[row]] = [(p[0], p[-1] + 1) if p else (0, 0) for p in places]
+            places = tokenizer.rematch(columns[0][row], first)
+            if second:
+                places += tokenizer.rematch(columns[1][row], second)
+            spans = [(place[0], place[-1] + 1) if place else (0, 0) for place in places]
+            offsets[row, : totals[row]] = spans
 
     if pairs is None:
         segment_ids = np.zeros((b, n), np.int32)
@@ -118,17 +105,54 @@ def encode_batch(
     return BatchWithOffsets(token_ids, segment_ids, offsets)
 
 
-def _as_texts(name: str, texts: Sequence[str]) -> list[str]:
+def _place(
+    tokenizer: Tokenizer,
+    scan: Scan,
+    kept: np.ndarray,
+    token_ids: np.ndarray,
+    offsets: np.ndarray | None,
+) -> None:
+    """Write start tokens, the first `kept` (1 or 2, b) tokens of each text, and end tokens."""
+    b, n = token_ids.shape
+    start, end = tokenizer._token_start, tokenizer._token_end
+    cells = token_ids.reshape(-1)
+    begin = np.arange(int(start is not None), b * n + 1, n)[:b]  # of the first texts' own tokens
+    if len(kept) == 2:
+        begin = np.concatenate([begin, begin + kept[0] + int(end is not None)])
+    kept = kept.reshape(-1)
+    if end is not None:
+        cells[begin + kept] = tokenizer.token_to_id(end)
+    before = kept.cumsum() - kept
+    place = np.arange(int(before[-1] + kept[-1]))
+    target = place + (begin - before).repeat(kept)
+    ids, spans = scan.ids, scan.spans
+    if len(place) < len(ids):
+        source = place + (scan.counts.cumsum() - scan.counts - before).repeat(kept)
+        ids = ids.take(source)
+        spans = None if spans is None else spans.take(source, axis=0)
+    if ids.size and ids.min() == UNKNOWN:
+        ids = np.where(ids == UNKNOWN, _unknown_id(tokenizer), ids)
+    cells[target] = ids
+    if start is not None:
+        token_ids[:, 0] = tokenizer.token_to_id(start)
+    if offsets is not None:
+        offsets.reshape(-1, 2)[target] = spans
+
+
+def _as_list(name: str, texts: Sequence[str]) -> list[str]:
     if isinstance(texts, str | bytes):
         raise ValueError(f"{name} is a list of strings, not one string: write [{texts!r:.60}]")
-    texts = list(texts)
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise ValueError(
-                f"{name}[{index}] is {type(text).__name__}: {text!r:.60}; encode_batch takes "
-                "strings (for lists of tokens use encode)"
-            )
-    return texts
+    return list(texts)
+
+
+def _check_strings(columns: list[list[str]]) -> None:
+    for name, texts in zip(("texts", "pairs"), columns, strict=False):
+        for index, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise ValueError(
+                    f"{name}[{index}] is {type(text).__name__}: {text!r:.60}; encode_batch takes "
+                    "strings (for lists of tokens use encode)"
+                )
 
 
 def _truncated(lengths: np.ndarray, maxlen: int) -> np.ndarray:
@@ -141,24 +165,8 @@ def _truncated(lengths: np.ndarray, maxlen: int) -> np.ndarray:
     return np.stack([np.where(short, first, kept), np.where(short, second, maxlen - kept)])
 
 
-def _moves(
-    counts: np.ndarray, kept: np.ndarray, targets: np.ndarray
-) -> tuple[np.ndarray | None, np.ndarray]:
-    """Where tokens come from and go to.
-
-    Tokens lie end to end, `counts` per text; the first `kept` of each text go to consecutive
-    places from `targets` on. The sources are None where that is all of them.
-    """
-    before = np.cumsum(kept) - kept
-    place = np.arange(int(kept.sum()))
-    target = place + np.repeat(targets - before, kept)
-    if len(place) == int(counts.sum()):
-        return None, target
-    return place + np.repeat(np.cumsum(counts) - counts - before, kept), target
-
-
 def _width(totals: np.ndarray, pad_to: int | None) -> int:
-    longest = int(totals.max(initial=0))
+    longest = int(totals.max()) if len(totals) else 0
     if pad_to is None:
         return longest
     if longest > pad_to:

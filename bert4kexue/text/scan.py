@@ -76,7 +76,7 @@ class Scanner:
         joined = " " + " ".join(texts) + " "
         points = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.intp)
         lengths = np.fromiter(map(len, texts), np.intp, len(texts))
-        text_ends = np.cumsum(lengths + 1)  # where the space after each text is
+        text_ends = (lengths + 1).cumsum()  # where the space after each text is
         ends = text_ends
         kinds = self._kinds.take(points)
         exact_rows: list[int] = []
@@ -91,7 +91,7 @@ class Scanner:
             ends = np.searchsorted(origin, text_ends)
 
         word = kinds == WORD
-        edges = np.flatnonzero(word[1:] != word[:-1])
+        edges = (word[1:] != word[:-1]).nonzero()[0]
         edges += 1
         starts, stops = edges[0::2], edges[1::2]  # of the words
         heads = kinds == SINGLE
@@ -99,8 +99,9 @@ class Scanner:
         if starts.size:
             heads[starts] = True
             self._look_up_words(points, word, starts, stops, heads, values)
-        where = np.flatnonzero(heads)
-        counts = np.diff(np.searchsorted(where, ends), prepend=0)
+        where = heads.nonzero()[0]
+        counts = where.searchsorted(ends)
+        counts[1:] -= counts[:-1].copy()
         found = None
         if spans:
             borders = np.flatnonzero(heads | (kinds == SPACE))
@@ -142,9 +143,9 @@ class Scanner:
         """Set `values` at the first character of every piece of every word, and mark it a head."""
         with_stops = word.copy()
         with_stops[stops] = True
-        letters = points.take(np.flatnonzero(with_stops))
+        letters = points.take(with_stops.nonzero()[0])
         letters = letters.astype("<u4") if self._folded is None else self._folded.take(letters)
-        letters[np.cumsum(stops - starts + 1) - 1] = 0x20
+        letters[(stops - starts + 1).cumsum() - 1] = 0x20
         words = letters.tobytes().decode("utf-32-le", "surrogatepass").split(" ")[:-1]
         known = map(self._token_dict.get, words, repeat(UNKNOWN))
         ids = np.fromiter(known, np.int32, len(words))

@@ -127,6 +127,7 @@ class Tokenizer(TokenizerBase):
         one_by_one = (
             self._pre_tokenize is not None
             or bool(self._token_translate)
+            or self._token_start == ""  # kept, for once, before a second text
             or any(getattr(type(self), name) is not getattr(Tokenizer, name) for name in _SCANNED)
         )
         return encode_batch(self, texts, pairs, maxlen, pad_to, return_offsets, one_by_one)
