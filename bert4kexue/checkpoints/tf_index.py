@@ -175,12 +175,8 @@ def slice_key(name: bytes, extents: tuple[tuple[int, int], ...]) -> bytes:
     It is a sequence in an order-preserving code: the number 0, the name, the number of axes,
     then start and length of every axis.
     """
-    escaped = name.replace(b"\0", b"\0\xff") if b"\0" in name else name
-    # 0xff is escaped too; zeros were escaped first, so their own 0xff must not be met again.
-    if b"\xff" in name:
-        escaped = b"".join(
-            {0x00: b"\0\xff", 0xFF: b"\xff\0"}.get(byte, bytes([byte])) for byte in name
-        )
+    escape = {0x00: b"\0\xff", 0xFF: b"\xff\0"}
+    escaped = b"".join(escape.get(byte, bytes([byte])) for byte in name)
     out = _ordered_unsigned(0) + escaped + b"\0\1" + _ordered_unsigned(len(extents))
     for start, length in extents:
         out += _ordered_signed(start) + _ordered_signed(length)
