@@ -26,7 +26,9 @@ def main() -> None:
             continue
         found = version(pin.name)
         if not pin.specifier.contains(found):
-            wrong.append(f"{pin.name} {found} is installed where {LOWEST.name} pins {pin.specifier}")
+            wrong.append(
+                f"{pin.name} {found} is installed where {LOWEST.name} pins {pin.specifier}"
+            )
         else:
             print(f"{pin.name} {found}")
     if wrong:

@@ -1,5 +1,6 @@
 """Layers, under the names that bert4keras gave them."""
 
+from bert4kexue import _keras as _keras
 from bert4kexue.layers.attention import KeyValueCache as KeyValueCache
 from bert4kexue.layers.attention import MultiHeadAttention as MultiHeadAttention
 from bert4kexue.layers.attention_masks import LanguageModelMask as LanguageModelMask

@@ -1,5 +1,6 @@
 """Models: one factory, one builder, one file per architecture."""
 
+from bert4kexue import _keras as _keras
 from bert4kexue.models.architecture import Architecture as Architecture
 from bert4kexue.models.architecture import WeightRow as WeightRow
 from bert4kexue.models.architectures import ARCHITECTURES as ARCHITECTURES
