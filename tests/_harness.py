@@ -1,9 +1,10 @@
 """The contract that every layer of the library passes, on every backend.
 
-``check_layer`` takes a constructor and NumPy inputs and proves: the config survives JSON; shapes and
-dtypes announced are those computed, with batch and length unknown; a model around the layer predicts
-what the layer computes, partial last batch included; it comes back from a ``.keras`` file; one
-training step reaches every trainable weight; half precisions give finite values near float32's.
+``check_layer`` takes a constructor and NumPy inputs and proves: the config survives JSON; shapes
+and dtypes announced are those computed, with batch and length unknown; a model around the layer
+predicts what the layer computes, partial last batch included; it comes back from a ``.keras``
+file; one training step reaches every trainable weight; half precisions give finite values near
+float32's.
 """
 
 from __future__ import annotations
@@ -156,6 +157,4 @@ def _check_half(
 def _assert_close(computed: Any, expected: Any, tolerance: float) -> None:
     for c, e in zip(keras.tree.flatten(computed), keras.tree.flatten(expected), strict=True):
         assert c.shape == e.shape
-        np.testing.assert_allclose(
-            c.astype("float64"), e.astype("float64"), rtol=0, atol=tolerance
-        )
+        np.testing.assert_allclose(c.astype("float64"), e.astype("float64"), rtol=0, atol=tolerance)

@@ -92,7 +92,7 @@ class ScaleOffset(keras.layers.Layer):
     def call(self, inputs: Any) -> Any:
         """(..., d) -> (..., d)."""
         x, condition = inputs if self.conditional else (inputs, None)
-        x = self.transform(at_least_float32(ops.cast(x, x.dtype)))
+        x = self.transform(at_least_float32(x))
         if condition is not None:
             if self.hidden_units is not None:
                 condition = self.hidden_dense(condition)

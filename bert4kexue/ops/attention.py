@@ -9,11 +9,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import keras
 from keras import ops
 
 from bert4kexue.ops.masking import to_rank_four
-
-_HALVES = ("float16", "bfloat16")
+from bert4kexue.ops.normalization import at_least_float32
 
 
 def attention_scores(query: Any, key: Any, *, scale: bool = True) -> Any:
@@ -53,8 +53,10 @@ def attention_normalize(
             f"normalization={method!r} is unknown: choose one of {sorted(NORMALIZATIONS)}"
         )
     dtype = scores.dtype
-    if str(dtype).removeprefix("torch.") in _HALVES:
-        scores = ops.cast(scores, "float32")
+    scores = at_least_float32(scores)
+    if keras.backend.standardize_dtype(dtype) == "float16":
+        # A product beyond float16 arrives as infinity, and infinity less infinity is no number.
+        scores = ops.clip(scores, -65504.0, 65504.0)
     if bias is not None:
         scores = scores + ops.cast(to_rank_four(bias), scores.dtype)
     return ops.cast(NORMALIZATIONS[method](scores, mask), dtype)
@@ -74,6 +76,8 @@ def _visible(scores: Any, mask: Any) -> Any:
 
 
 def _softmax(scores: Any, mask: Any) -> Any:
+    if scores.shape[-1] == 1:  # one key takes all; Keras would warn of a softmax over one entry
+        return ops.ones_like(scores)
     return ops.softmax(_hide(scores, mask), axis=-1)
 
 
@@ -84,7 +88,7 @@ def _squared_relu(scores: Any, mask: Any) -> Any:
 
 def _softmax_plus(scores: Any, mask: Any) -> Any:
     stretch = ops.log(ops.maximum(_visible(scores, mask), 16.0)) / math.log(512.0)
-    return ops.softmax(_hide(scores * stretch, mask), axis=-1)
+    return _softmax(scores * stretch, mask)
 
 
 NORMALIZATIONS: dict[str, Callable[[Any, Any], Any]] = {

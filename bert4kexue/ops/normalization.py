@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 from keras import ops
 
 
 def at_least_float32(x: Any) -> Any:
     """Half precisions cast up; float32 and float64 as they are."""
-    name = str(x.dtype).removeprefix("torch.")
-    return ops.cast(x, "float32") if name in ("float16", "bfloat16") else x
+    half = keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16")
+    return ops.cast(x, "float32") if half else x
 
 
 def normalize(x: Any, *, epsilon: float, zero_mean: bool = True, unit_variance: bool = True) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 from keras import ops
 
 
@@ -26,7 +27,8 @@ def sinusoidal_embeddings(positions: Any, dim: int, base: float = 10000.0) -> An
     if dim % 2:
         raise ValueError(f"sinusoidal embeddings need an even number of channels, not {dim}")
     positions = ops.convert_to_tensor(positions)
-    dtype = "float64" if str(positions.dtype).endswith("float64") else "float32"
+    given = keras.backend.standardize_dtype(positions.dtype)
+    dtype = "float64" if given == "float64" else "float32"
     positions = ops.cast(positions, dtype)
     steps = ops.arange(0, dim, 2, dtype=dtype) / dim
     angles = positions[..., None] * ops.power(ops.cast(base, dtype), -steps)  # (..., n, dim / 2)
