@@ -76,6 +76,18 @@ class ReaderBase:
         """Return the variables' names, sorted."""
         raise NotImplementedError
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of one variable."""
+        raise NotImplementedError
+
+    def dtype(self, name: str) -> np.dtype:
+        """Return the dtype of one variable."""
+        raise NotImplementedError
+
+    def read(self, name: str) -> np.ndarray:
+        """Return one variable."""
+        raise NotImplementedError
+
     def verify(self, names: Iterable[str] | None = None) -> None:
         """Check that the names exist; this format keeps no checksums."""
         present = set(self.names())

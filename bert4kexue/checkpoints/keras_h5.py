@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -75,14 +76,14 @@ class KerasH5Checkpoint(ReaderBase):
         """Close the file."""
         self._file.close()
 
-    def _set(self, name: str) -> object:
+    def _set(self, name: str) -> Any:
         if name not in self._sets:
             raise self._absent(name)
         return self._sets[name]
 
 
-def _datasets(group: object, group_type: type, prefix: str = "") -> Iterator[tuple[str, object]]:
-    for name, item in group.items():  # type: ignore[attr-defined]
+def _datasets(group: Any, group_type: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, item in group.items():
         if isinstance(item, group_type):
             yield from _datasets(item, group_type, f"{prefix}{name}/")
         else:

@@ -27,8 +27,8 @@ class MappedFile:
             if self.size:
                 self._map = mmap.mmap(file.fileno(), self.size, access=mmap.ACCESS_READ)
 
-    def bytes(self, offset: int, length: int) -> bytes:
-        """Return a copy of some bytes; the caller has checked the bounds."""
+    def copy(self, offset: int, length: int) -> bytes:
+        """Return some bytes; the caller has checked the bounds."""
         return bytes(self._memory()[offset : offset + length])
 
     def array(

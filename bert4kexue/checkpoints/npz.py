@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Iterable
-from typing import IO
+from collections.abc import Callable, Iterable
+from typing import IO, TypeVar
 
 import numpy as np
 
 from .base import CheckpointError, ReaderBase
+
+_T = TypeVar("_T")
 
 
 class NpzCheckpoint(ReaderBase):
@@ -92,10 +94,10 @@ class NpzCheckpoint(ReaderBase):
 
         return self._guarded(member[: -len(".npy")], parse)
 
-    def _guarded(self, name: str, use: object) -> object:
+    def _guarded(self, name: str, use: Callable[[IO[bytes]], _T]) -> _T:
         try:
             with self._zip.open(name + ".npy") as file:
-                return use(file)  # type: ignore[operator]
+                return use(file)
         except (
             ValueError,
             zipfile.BadZipFile,

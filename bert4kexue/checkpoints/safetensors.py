@@ -91,11 +91,11 @@ class SafetensorsCheckpoint(ReaderBase):
         size = self._file.size
         if size < 8:
             raise self._refuse(f"it has {size} bytes, and the header's length alone takes 8")
-        length = int.from_bytes(self._file.bytes(0, 8), "little")
+        length = int.from_bytes(self._file.copy(0, 8), "little")
         if length > min(size - 8, _LONGEST_HEADER):
             raise self._refuse(f"its header would have {length} bytes, the file has {size}")
         try:
-            header = json.loads(self._file.bytes(8, length).decode("utf-8"))
+            header = json.loads(self._file.copy(8, length).decode("utf-8"))
         except (UnicodeDecodeError, ValueError, RecursionError) as error:
             raise self._refuse(f"its header is not JSON ({error})") from error
         if not isinstance(header, dict):

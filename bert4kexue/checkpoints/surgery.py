@@ -58,7 +58,7 @@ def _average(table: np.ndarray, index: int, item: Compound) -> np.ndarray:
     name = f"compound_tokens[{index}]"
     weights = None
     if len(item) == 2 and not any(np.ndim(part) == 0 for part in item):
-        item, weights = item  # type: ignore[misc, assignment]
+        item, weights = item  # type: ignore[assignment]
     ids = _token_ids(item, table.shape[0], name)  # type: ignore[arg-type]
     if ids.size == 0:
         raise ValueError(f"{name} must name at least one id, got {item!r}")

@@ -299,7 +299,7 @@ class TFCheckpoint(ReaderBase):
 
     def _strings(self, name: str, entry: Entry) -> np.ndarray:
         mapped = self._map(entry.shard)
-        data = mapped.bytes(entry.offset, entry.size)
+        data = mapped.copy(entry.offset, entry.size)
         try:
             lengths, position = _string_lengths(data, math.prod(entry.shape))
         except WireError as error:

@@ -103,6 +103,7 @@ def _write_value(
     array = np.asarray(value)
     offset = file.tell()
     crc = 0
+    chunks: Iterator[tuple[bytes | memoryview, np.ndarray]]
     if array.dtype.kind in "OS":
         code = STRING
         chunks = _string_chunks(name, array, extend)
@@ -117,23 +118,23 @@ def _write_value(
         little = array.astype(native.newbyteorder("<"), copy=False)
         chunks = _number_chunks(little)
     for chunk, for_checksum in chunks:
-        file.write(chunk)  # type: ignore[arg-type]
+        file.write(chunk)
         if for_checksum.size:
             crc = extend(crc, for_checksum)
     size = file.tell() - offset
     return Entry(code, array.shape, shard, offset, size, mask(crc))
 
 
-def _number_chunks(array: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _number_chunks(array: np.ndarray) -> Iterator[tuple[bytes | memoryview, np.ndarray]]:
     raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     for start in range(0, raw.size, _CHUNK):
         chunk = raw[start : start + _CHUNK]
-        yield chunk, chunk
+        yield chunk.data, chunk
 
 
 def _string_chunks(
     name: str, array: np.ndarray, extend: Extend
-) -> Iterator[tuple[bytes, np.ndarray]]:
+) -> Iterator[tuple[bytes | memoryview, np.ndarray]]:
     values = array.reshape(-1).tolist()
     for value in values:
         if not isinstance(value, bytes):

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from bert4kexue.checkpoints import CheckpointError, open_checkpoint, write_tf_checkpoint
 from bert4kexue.checkpoints.crc32c import crc32c_extend
-from bert4kexue.checkpoints.sstable import read_table, write_table
+from bert4kexue.checkpoints.sstable import _between, read_table, write_table
+from bert4kexue.checkpoints.tf_index import Entry, entry_bytes, parse_entry, slice_key
+from bert4kexue.checkpoints.wire import WireError, bytes_field, varint_field
 
 GOLDEN = Path(__file__).parent / "golden" / "tf1_saver"
 
@@ -429,3 +431,79 @@ def test_hostile_blocks_with_right_checksums_never_escape(tmp_path, block, compr
     path.write_bytes(content + check + (handle * 2).ljust(40, b"\0") + MAGIC)
     with pytest.raises(CheckpointError):
         open_checkpoint(tmp_path / "m")
+
+
+def test_a_block_whose_checksum_is_wrong_is_refused(written):
+    path = Path(f"{written}.index")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"scalar")] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="checksum of a block"):
+        open_checkpoint(written)
+
+
+def test_keys_out_of_order_are_refused():
+    extend = crc32c_extend()
+    for keys in ([b"b", b"a"], [b"a", b"a"]):
+        data = write_table([(key, b"") for key in keys], extend)
+        with pytest.raises(WireError, match="not in order"):
+            list(read_table(data, extend))
+
+
+def slices_of_golden(tmp_path, starts: list[int]) -> Path:
+    """The checkpoint of TF1's Saver with its three slices of ten rows put at other starts."""
+    extend = crc32c_extend()
+    entries = dict(read_table((GOLDEN / "model.ckpt.index").read_bytes(), extend))
+    name = b"bert/embeddings/word_embeddings"
+    whole = parse_entry(entries[name])
+    parts = {extents: entries.pop(slice_key(name, extents)) for extents in whole.slices}
+    lists = b""
+    for (old, part), start in zip(parts.items(), starts, strict=True):
+        rows = parse_entry(part).shape[0]
+        extents = ((start, rows), (0, -1))
+        assert old[1] in ((0, -1), (0, 4))
+        entries[slice_key(name, extents)] = part
+        row = varint_field(1, start) + varint_field(2, rows)
+        lists += bytes_field(7, bytes_field(1, row) + bytes_field(1, b""))
+    entries[name] = entry_bytes(Entry(whole.code, whole.shape))[:-5] + lists
+    for path in GOLDEN.glob("model.ckpt.data-*"):
+        shutil.copyfile(path, tmp_path / path.name)
+    (tmp_path / "model.ckpt.index").write_bytes(write_table(sorted(entries.items()), extend))
+    return tmp_path / "model.ckpt"
+
+
+def test_slices_that_overlap_or_leave_the_table_are_refused(tmp_path):
+    with open_checkpoint(slices_of_golden(tmp_path, [0, 4, 7])) as checkpoint:
+        name = "bert/embeddings/word_embeddings"
+        np.testing.assert_array_equal(checkpoint.read(name), value_of(name, (10, 4)))
+    overlapping = open_checkpoint(slices_of_golden(tmp_path, [0, 3, 7]))
+    with overlapping, pytest.raises(CheckpointError, match="overlap and leave holes"):
+        overlapping.read(name)
+    with pytest.raises(CheckpointError, match="does not fit it"):
+        open_checkpoint(slices_of_golden(tmp_path, [0, 4, 8]))
+
+
+def test_slices_that_are_too_few_are_refused(tmp_path):
+    extend = crc32c_extend()
+    prefix = slices_of_golden(tmp_path, [0, 4, 7])
+    entries = dict(read_table((tmp_path / "model.ckpt.index").read_bytes(), extend))
+    name = b"bert/embeddings/word_embeddings"
+    fewer = entries[name][: entries[name].rindex(b"\x3a")]
+    entries[name] = fewer
+    (tmp_path / "model.ckpt.index").write_bytes(write_table(sorted(entries.items()), extend))
+    with pytest.raises(CheckpointError, match="do not make it up"):
+        open_checkpoint(prefix)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "between"),
+    [
+        (b"abc", b"abz", b"abd"),
+        (b"abc", b"abd", b"abc"),  # 'abd' itself would not be below the next key
+        (b"ab", b"abc", b"ab"),
+        (b"a\xff", b"b", b"a\xff"),
+        (b"", b"a", b""),
+    ],
+)
+def test_short_keys_of_the_index_separate_two_blocks(low, high, between):
+    assert _between(low, high) == between
