@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 from .base import Checkpoint, CheckpointError
+from .families import family_of
 from .nearest import nearest_names, numbers, template
 from .surgery import Compound, select_tokens
 
@@ -291,6 +292,9 @@ def _report(comparison: Comparison, context: str) -> str:
 def _guesses(comparison: Comparison) -> list[str]:
     """What most likely went wrong, where it can be seen from the lists."""
     guesses = []
+    family = family_of(comparison.plan.checkpoint.names())
+    if family is not None:
+        guesses.append(f"By its names it is a checkpoint of {family}.")
     sizes = {
         (item.row.shape[item.row.vocab_axis], item.found[item.row.vocab_axis])
         for item in comparison.misshapen

@@ -27,11 +27,13 @@ _RENAMED = {
 #: Keys of released config files that say nothing about the network that is built here.
 IGNORED_KEYS = frozenset(
     {
+        "_name_or_path",
         "architectures",
         "bos_token_id",
         "classifier_dropout",
         "directionality",
         "do_sample",
+        "dtype",
         "eos_token_id",
         "finetuning_task",
         "gradient_checkpointing",
@@ -50,6 +52,7 @@ IGNORED_KEYS = frozenset(
         "pooler_size_per_head",
         "pooler_type",
         "position_embedding_type",
+        "tie_word_embeddings",
         "tokenizer_class",
         "torch_dtype",
         "transformers_version",
@@ -69,6 +72,9 @@ _FOREIGN_KEYS = {
     "relative_attention_num_buckets": "T5",
     "generator_size": "ELECTRA",
     "n_embd": "GPT-2",
+    "rotary_value": "RoFormer with rotated values",
+    "add_cross_attention": "a decoder with cross attention",
+    "is_decoder": "Hugging Face's decoders (here: application='lm', without this key)",
 }
 
 

@@ -69,6 +69,13 @@ def test_model_loads_what_save_pretrained_wrote(case):
 
 
 @pytest.mark.parametrize("case", SAVED, ids=golden.name)
+def test_folder_of_save_pretrained_stands_for_config_and_checkpoint(case):
+    folder = golden.GOLDEN / case["saved"]
+    model = build_transformer_model(folder, model=case["family"], **golden.build_options(case))
+    assert_same(outputs(model, case), case)
+
+
+@pytest.mark.parametrize("case", SAVED, ids=golden.name)
 def test_huggingface_file_reads_as_the_original_checkpoint(case):
     expected = golden.variables(case)
     if case["family"] == "roformer":  # RoFormerForMaskedLM has neither of these heads
