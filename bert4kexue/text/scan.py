@@ -9,7 +9,7 @@ left to the exact path (`exact_rows`) where its normalisation depends on neighbo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import repeat
 from typing import NamedTuple
 
@@ -45,17 +45,20 @@ class Scanner:
     Args:
         token_dict: {token: id}.
         folding: the normalisation of an uncased vocabulary, None for a cased one.
-        spell: word -> where its pieces start, [] where it cannot be spelled.
+        word_maxlen: longer words are not spelled.
     """
 
     def __init__(
         self,
         token_dict: Mapping[str, int],
         folding: Folding | None,
-        spell: Callable[[str], list[int]],
+        word_maxlen: int,
     ) -> None:
         self._token_dict, self._size = token_dict, len(token_dict)
-        self._spell = spell
+        self._word_maxlen = word_maxlen
+        self._tails = {t[2:]: i for t, i in token_dict.items() if t.startswith("##")}
+        self._longest = max(map(len, token_dict), default=0)
+        self._longest_tail = max(map(len, self._tails), default=0)
         self._kinds = character_kinds()
         self._ids = np.full(POINTS, UNKNOWN, np.int32)
         singles = [token for token in token_dict if len(token) == 1]
@@ -67,9 +70,13 @@ class Scanner:
             changed = np.flatnonzero(self._folded != np.arange(POINTS, dtype=np.int32))
             self._ids[changed] = self._ids[self._folded[changed]]
 
-    def serves(self, token_dict: Mapping[str, int]) -> bool:
+    def serves(self, token_dict: Mapping[str, int], word_maxlen: int) -> bool:
         """Whether the tables were made of this vocabulary as it is now."""
-        return token_dict is self._token_dict and len(token_dict) == self._size
+        return (
+            token_dict is self._token_dict
+            and len(token_dict) == self._size
+            and word_maxlen == self._word_maxlen
+        )
 
     def scan(self, texts: list[str], spans: bool = False) -> Scan:
         """The token ids of all texts, without start and end tokens; see `Scan`."""
@@ -168,10 +175,19 @@ class Scanner:
 
     def _pieces(self, word: str) -> tuple[list[int], list[int]]:
         """Where the word's pieces start, and their ids; nothing where it cannot be spelled."""
-        starts = self._spell(word)
-        if not starts:
+        size = len(word)
+        if size > self._word_maxlen:
             return [], []
-        first = self._token_dict[word[: starts[1]]]  # the whole word is no token: two or more
-        stops = [*starts[2:], len(word)]
-        rest = [self._token_dict["##" + word[a:b]] for a, b in zip(starts[1:], stops, strict=True)]
-        return starts, [first, *rest]
+        starts: list[int] = []
+        ids: list[int] = []
+        start, pieces, longest = 0, self._token_dict, self._longest
+        while start < size:
+            stop = min(size, start + longest)
+            while stop > start and word[start:stop] not in pieces:
+                stop -= 1
+            if stop == start:
+                return [], []
+            starts.append(start)
+            ids.append(pieces[word[start:stop]])
+            start, pieces, longest = stop, self._tails, self._longest_tail
+        return starts, ids

@@ -77,7 +77,7 @@ class Tokenizer(TokenizerBase):
         self._longest = max(map(len, token_dict), default=0)
         self._folding = codepoints.Folding() if do_lower_case else None
         self._spacing = _Spacing()
-        self._scanner = Scanner(token_dict, self._folding, self._piece_starts)
+        self._scanner = Scanner(token_dict, self._folding, word_maxlen)
 
     def __getattr__(self, name: str) -> Any:
         # Reached only where an attribute is absent: ids of special tokens are set only if known.
@@ -122,8 +122,8 @@ class Tokenizer(TokenizerBase):
             >>> tokenizer.encode_batch(["深圳", "深"]).token_ids.tolist()
             [[1, 3, 4, 2], [1, 3, 2, 0]]
         """
-        if not self._scanner.serves(self._token_dict):
-            self._scanner = Scanner(self._token_dict, self._folding, self._piece_starts)
+        if not self._scanner.serves(self._token_dict, self._word_maxlen):
+            self._scanner = Scanner(self._token_dict, self._folding, self._word_maxlen)
         one_by_one = (
             self._pre_tokenize is not None
             or bool(self._token_translate)
