@@ -130,6 +130,19 @@ class PrefixTree:
         """The number of nodes, the root included."""
         return len(self._offsets) - 1
 
+    @property
+    def depth(self) -> int:
+        """The length of the longest key."""
+        first, last, depth = 0, 1, -1
+        while first < last:
+            first, last = int(self._offsets[first]) + 1, int(self._offsets[last]) + 1
+            depth += 1
+        return depth
+
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
+        """All keys in lexicographic order."""
+        return self._walk(self.root)
+
     def allowed(self, node: int) -> np.ndarray:
         """The tokens that may follow at `node`, ascending: a read-only view, (children,) int32."""
         return self._tokens[self._offsets[node] : self._offsets[node + 1]]
@@ -186,10 +199,6 @@ class PrefixTree:
                 break
             found.append(suffix)
         return found
-
-    def keys(self) -> Iterator[tuple[int, ...]]:
-        """All keys in lexicographic order."""
-        return self._walk(self.root)
 
     def values(self, node: int) -> list[str]:
         """The strings of the key that ends at `node`; none where no key ends there."""

@@ -23,7 +23,8 @@ def test_tree_is_the_set_of_its_keys(keys, probes):
     tree = PrefixTree.from_keys(keys)
     expected = sorted({tuple(key) for key in keys})
     assert len(tree) == len(expected)
-    assert list(tree.keys()) == expected
+    assert tree.depth == max(map(len, expected), default=0)
+    assert list(tree) == expected
     assert tree.node_count == len(prefixes(keys))
     for probe in [*keys, *probes, *([*key, 1] for key in keys), *(key[:-1] for key in keys)]:
         assert tree.contains(probe) == (tuple(probe) in expected)
@@ -56,7 +57,7 @@ def test_values_stay_with_their_keys_in_order(tmp_path_factory, rows):
         for each in (tree, loaded):
             for key, _ in rows:
                 assert each.values(each.find(key)) == [text for k, text in rows if k == key]
-        assert list(loaded.keys()) == list(tree.keys())
+        assert list(loaded) == list(tree)
     assert len(loaded) == 0
 
 
@@ -113,7 +114,7 @@ def test_file_can_be_replaced_by_itself(tmp_path):
     PrefixTree.from_keys([[1, 2]]).save(path)
     PrefixTree.from_keys([[9]]).save(path)
     with PrefixTree.load(path) as tree:
-        assert list(tree.keys()) == [(9,)]
+        assert list(tree) == [(9,)]
     assert [each.name for each in tmp_path.iterdir()] == ["tree.bin"]
 
 
@@ -183,4 +184,4 @@ def test_many_random_keys_come_back(tmp_path):
     tokens = rng.integers(0, 50, starts[-1])
     tree = PrefixTree.from_arrays(tokens, starts)
     split = np.split(tokens, starts[1:-1])
-    assert list(tree.keys()) == sorted({tuple(key.tolist()) for key in split})
+    assert list(tree) == sorted({tuple(key.tolist()) for key in split})
