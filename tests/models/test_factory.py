@@ -1,4 +1,4 @@
-"""build_transformer_model: options, sharing, round trips, and every refusal before a model is made."""
+"""build_transformer_model: options, sharing, round trips, and refusals before a model is made."""
 
 from __future__ import annotations
 
@@ -346,7 +346,7 @@ def test_damaged_checkpoints_are_refused(no_building, folder):
     with pytest.raises(CheckpointError, match=r"(?i)checksum"):
         build_transformer_model(folder)
     data.write_bytes(whole[:-100])
-    with pytest.raises(CheckpointError, match="truncated|bytes"):
+    with pytest.raises(CheckpointError, match=r"truncated|bytes"):
         build_transformer_model(folder)
     data.unlink()
     with pytest.raises(CheckpointError, match="data-00000-of-00001"):

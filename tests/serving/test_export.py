@@ -113,6 +113,6 @@ def test_an_existing_folder_is_left_alone(model, tmp_path):
 
 def test_a_failed_export_leaves_nothing(model, tmp_path):
     wrong = Signature(model, ("token_ids", "segment_ids"), ("pooled",))  # two outputs, one name
-    with pytest.raises(ValueError, match="shorter|argument"):
+    with pytest.raises(ValueError, match=r"shorter|argument"):
         export_saved_model(model, tmp_path / "m", {"serving_default": wrong})
     assert list(tmp_path.iterdir()) == []
