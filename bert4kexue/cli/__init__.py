@@ -1,0 +1,55 @@
+"""The command ``bert4kexue``: one file per group of commands.
+
+A group's module has ``add(subparsers)``. What is heavy is imported when a command runs, so that
+``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from bert4kexue import __version__
+from bert4kexue.cli import export, inspect, similar
+
+_EPILOG = """\
+examples:
+  bert4kexue inspect pretrained/roformer_tiny_zh
+  bert4kexue similar search --model pretrained/roformer_tiny_zh --corpus lines.txt 怎么开机
+  bert4kexue export --model pretrained/roformer_tiny_zh --output served/roformer
+
+`bert4kexue COMMAND --help` shows the options of a command."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of every command."""
+    parser = argparse.ArgumentParser(
+        prog="bert4kexue",
+        description="Original Chinese checkpoints on Keras 3: look at them, use them, serve them.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"bert4kexue {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for group in (inspect, similar, export):
+        group.add(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 when it did its work, 1 when it found a fault, 2 for a user's mistake.
+
+    Args:
+        arguments: words after the command's name; the process's own when None.
+    """
+    parsed = make_parser().parse_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+    try:
+        return parsed.run(parsed)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"bert4kexue: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 0

@@ -1,0 +1,51 @@
+"""What commands share that work with a model: a folder in the original layout, loaded."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """--model and --family."""
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="DIR",
+        help="folder in the original layout: bert_config.json, vocab.txt, bert_model.ckpt.*",
+    )
+    parser.add_argument(
+        "--family",
+        metavar="NAME",
+        help="bert or roformer; told from the checkpoint's names when left out",
+    )
+
+
+def find_family(options: argparse.Namespace) -> str:
+    """The family given, or the one that takes the checkpoint whole."""
+    if options.family:
+        return options.family
+    from bert4kexue.models.inspection import inspect_checkpoint
+
+    found = inspect_checkpoint(options.model)
+    if found.model is None:
+        raise ValueError(
+            f"{options.model} is no checkpoint that can be built "
+            f"({found.family or 'of no known family'}); "
+            f"`bert4kexue inspect {options.model}` tells why"
+        )
+    return found.model
+
+
+def load_tokenizer(folder: str) -> Any:
+    """The folder's vocabulary as a tokenizer, lower-casing unless the vocabulary is cased."""
+    from bert4kexue.text.vocab import load_vocab
+    from bert4kexue.tokenizers import Tokenizer
+
+    path = Path(folder) / "vocab.txt"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no vocab.txt: put the checkpoint's own there")
+    vocabulary = load_vocab(path)
+    cased = any(len(t) > 1 and t.isascii() and t.isalpha() and t != t.lower() for t in vocabulary)
+    return Tokenizer(vocabulary, do_lower_case=not cased)
