@@ -116,7 +116,7 @@ def _place(
     b, n = token_ids.shape
     start, end = tokenizer._token_start, tokenizer._token_end
     cells = token_ids.reshape(-1)
-    begin = np.arange(int(start is not None), b * n + 1, n)[:b]  # of the first texts' own tokens
+    begin = np.arange(b) * n + int(start is not None)  # of the first texts' own tokens
     if len(kept) == 2:
         begin = np.concatenate([begin, begin + kept[0] + int(end is not None)])
     kept = kept.reshape(-1)
