@@ -27,6 +27,7 @@ _HEADS = {
     "with_mlm": "cls/predictions/transform/dense/kernel",
 }
 _USUAL_HEAD_SIZE = 64
+_BUILT_FAMILIES = ("BERT", "RoFormer or NEZHA")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +83,11 @@ def inspect_checkpoint(path: str | Path) -> Inspection:
         keys, guessed = _derive(shapes, _config_beside(Path(path)))
         heads = tuple(option for option, name in _HEADS.items() if name in shapes)
         model, ignored, problems = _try(original, keys, heads)
+        family = family_of(names)
+        if model is None and family not in _BUILT_FAMILIES:
+            built = ", ".join(architecture.name for architecture in ARCHITECTURES)
+            told = f"it is {family}" if family else "its names are of no known family"
+            problems = (f"{told}, and what can be built is: {built}",)
         sizes = {name: _product(shape) for name, shape in shapes.items()}
         return Inspection(
             description=opened.description,
@@ -90,7 +96,7 @@ def inspect_checkpoint(path: str | Path) -> Inspection:
             numbers=sum(sizes.values()),
             bytes=sum(sizes[name] * original.dtype(name).itemsize for name in names),
             dtypes=dict(Counter(str(original.dtype(name)) for name in names)),
-            family=family_of(names),
+            family=family,
             model=model,
             config=keys,
             guessed=guessed,

@@ -90,6 +90,13 @@ def test_inspect_tells_what_would_not_load(tmp_path, capsys):
     assert "bert/strange" in out
 
 
+def test_inspect_says_that_a_family_cannot_be_built(tmp_path, capsys):
+    variables = {"electra/embeddings/word_embeddings": np.zeros((5, 4), "float32")}
+    write_tf_checkpoint(tmp_path / "model.ckpt", variables)
+    assert main(["inspect", str(tmp_path / "model.ckpt")]) == 1
+    assert "it is ELECTRA, and what can be built is: bert, roformer" in capsys.readouterr().out
+
+
 def test_search_ranks_by_cosine_and_finds_the_sentence_itself(folder, tmp_path, capsys):
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("\n".join(SENTENCES) + "\n\n", encoding="utf-8")
