@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert4kexue.training import DataGenerator, bucketed_batches, endless_batches, sequence_padding
@@ -14,6 +14,7 @@ from bert4kexue.training import DataGenerator, bucketed_batches, endless_batches
 rows_of_ids = st.lists(st.lists(st.integers(1, 99), max_size=9), min_size=1, max_size=6)
 
 
+@settings(deadline=None)
 @given(rows_of_ids, st.one_of(st.none(), st.integers(0, 12)), st.sampled_from(["post", "pre"]))
 def test_padding_keeps_the_head_of_every_row_and_fills_the_rest(rows, length, mode):
     batch = sequence_padding(rows, length=length, value=-1, mode=mode)
@@ -29,6 +30,7 @@ def test_padding_of_ids_stays_integer_beside_an_empty_row():
     assert sequence_padding([[], [3, 4]]).dtype.kind == "i"
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=1, max_size=5),
     st.sampled_from(["post", "pre"]),
@@ -59,6 +61,7 @@ def test_padding_refuses_what_it_cannot_stack(arguments, words):
         sequence_padding(**arguments)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 100), max_size=60),
     st.integers(1, 400),
@@ -112,6 +115,7 @@ class Pairs(DataGenerator):
                 held = []
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(), max_size=30), st.integers(1, 7), st.booleans(), st.integers(0, 3))
 def test_sample_gives_every_row_once_and_marks_the_last(data, buffer, sized, seed):
     source = data if sized else iter(list(data))

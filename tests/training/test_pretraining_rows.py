@@ -1,0 +1,247 @@
+"""The rows that the small RoFormer is trained on: vocabulary, masks, swapped subjects, pairs."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bert4kexue.tokenizers import Tokenizer
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def examples():
+    """The example scripts as modules; they import each other by bare name."""
+    sys.path.insert(0, str(EXAMPLES))
+    try:
+        import make_vocabulary
+        import pretrain_rows
+        import ship_sets
+    finally:
+        sys.path.remove(str(EXAMPLES))
+
+    class Modules:
+        rows, vocabulary, sets = pretrain_rows, make_vocabulary, ship_sets
+
+    return Modules
+
+
+TEXTS = [
+    "李白的出生地是哪里？",
+    "《静夜思》的作者是李白吗",
+    "显卡gtx1060和gtx1080的显存，GTX系列，radeon；radeons",
+    "北京（中国）的面积 16410 平方公里 café",
+]
+
+
+@pytest.fixture(scope="module")
+def encoder(examples):
+    tokens = examples.vocabulary.make_vocabulary(TEXTS, merges=20)
+    return examples.rows.Encoder(
+        Tokenizer({t: i for i, t in enumerate(tokens)}, do_lower_case=True)
+    )
+
+
+# --- the vocabulary -----------------------------------------------------------------------------
+
+
+def test_vocabulary_begins_with_the_special_tokens_and_repeats_none(examples):
+    tokens = examples.vocabulary.make_vocabulary(TEXTS)
+    assert tokens[:5] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    assert len(set(tokens)) == len(tokens)
+    assert tokens == examples.vocabulary.make_vocabulary(iter(TEXTS))
+
+
+def test_vocabulary_orders_characters_by_frequency_then_code_point(examples):
+    tokens = examples.vocabulary.make_vocabulary(["乙甲丙", "丙"])
+    assert [t for t in tokens if t in "甲乙丙"] == ["丙", "乙", "甲"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.text("abc1 中文，αβ", max_size=12), max_size=8))
+def test_what_made_the_vocabulary_is_never_unknown(examples, texts):
+    make_vocabulary = examples.vocabulary.make_vocabulary
+    tokens = make_vocabulary(texts, merges=5)
+    tokenizer = Tokenizer({t: i for i, t in enumerate(tokens)}, do_lower_case=True)
+    for text in texts:
+        ids, _ = tokenizer.encode(text)
+        assert tokenizer._token_unk_id not in ids
+
+
+def test_merges_are_those_of_byte_pair_encoding(examples):
+    # ab occurs 5 times, then (ab, c) 3 times; the pair (##b, ##d) once is below the limit of 2.
+    words = Counter({"ab": 1, "abc": 3, "abd": 1})
+    assert examples.vocabulary.merge_pieces(words, 10, 2) == ["ab", "abc"]
+    assert examples.vocabulary.merge_pieces(Counter({"aaaa": 2}), 1, 2) == ["##aa"]
+
+
+def test_size_and_rarity_bound_the_vocabulary(examples):
+    make = examples.vocabulary.make_vocabulary
+    assert len(make(TEXTS, size=40)) == 40
+    assert "兲" in make(["兲"])
+    assert "兲" not in make(["兲"], min_count=2)
+
+
+# --- masks --------------------------------------------------------------------------------------
+
+
+def test_masking_hides_the_stated_shares(examples):
+    rng = np.random.default_rng(0)
+    rows = [[2, *rng.integers(5, 1000, 60), 3] for _ in range(2000)]
+    batch = examples.rows.mask_rows(rows, 4, 1000, rng)
+    original = np.array(rows)
+    seen = batch.token_ids.reshape(-1)[batch.positions]
+    np.testing.assert_array_equal(original.reshape(-1)[batch.positions], batch.labels)
+    untouched = np.ones(original.size, bool)
+    untouched[batch.positions] = False
+    np.testing.assert_array_equal(
+        batch.token_ids.reshape(-1)[untouched], original.reshape(-1)[untouched]
+    )
+    total = len(batch.labels)
+    assert total / (2000 * 60) == pytest.approx(0.15, abs=0.005)
+    assert (seen == 4).mean() == pytest.approx(0.8, abs=0.01)
+    assert (seen == batch.labels).mean() == pytest.approx(0.1, abs=0.01)
+    assert not batch.segment_ids.any()
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.lists(st.integers(5, 50), max_size=6), min_size=1, max_size=5), st.integers(0, 9)
+)
+def test_every_row_with_words_predicts_one_and_special_tokens_never(examples, rows, seed):
+    mask_rows = examples.rows.mask_rows
+    framed = [[2, *row, 3] for row in rows]
+    batch = mask_rows(framed, 4, 60, np.random.default_rng(seed))
+    n = batch.token_ids.shape[1]
+    predicted = set((batch.positions // n).tolist())
+    assert predicted == {i for i, row in enumerate(rows) if row}
+    assert (batch.labels >= 5).all()
+
+
+# --- questions ----------------------------------------------------------------------------------
+
+
+def test_question_rows_predict_each_key_token_from_the_one_before(examples, encoder):
+    key = encoder.key("李白", "出生地", "")
+    rows = [(encoder.sentence("李白的出生地"), key), (encoder.sentence("北京"), [encoder.sep])]
+    batch = examples.rows.question_batch(rows)
+    assert key[-2:] == [encoder.sep, encoder.sep]
+    flat, n = batch.token_ids.reshape(-1), batch.token_ids.shape[1]
+    np.testing.assert_array_equal(flat[batch.positions + 1], batch.labels)
+    first = batch.positions[batch.positions < n]
+    assert flat[first[0]] == encoder.sep, "the question's [SEP] predicts the subject"
+    assert batch.labels.tolist() == [*key, encoder.sep]
+    # Segment 1 is exactly what is predicted.
+    np.testing.assert_array_equal(
+        np.flatnonzero(batch.segment_ids.reshape(-1)), batch.positions + 1
+    )
+
+
+def test_rewritten_questions_still_hold_what_their_key_says(examples):
+    question = examples.sets.Question
+    rows = [
+        question("请问李白的出生地是哪里？", "李白", "出生地", ""),
+        question("北京（中国）有多大", "北京", "面积", "中国"),
+    ]
+    writer = examples.rows.QuestionWriter(
+        rows, ["王小明"], ["显存容量大吗看看这个标题"], list("甲乙丙"), np.random.default_rng(0)
+    )
+    seen = Counter()
+    for _ in range(400):
+        for row in rows:
+            new = writer.write(row)
+            assert new.subject in new.question
+            seen["swapped"] += new.subject != row.subject
+            seen["said"] += bool(new.meaning) and new.meaning in new.question
+            seen["unsaid"] += bool(new.meaning) and new.meaning not in new.question
+            if row.predicate == "出生地":
+                assert new.predicate == "出生地"
+                assert "出生地" in new.question
+    assert min(seen.values()) > 20
+
+
+def test_a_question_without_its_subject_is_left_alone(examples):
+    row = examples.sets.Question("中国盛行哪些宗教", "中华人民共和国", "主要宗教", "")
+    writer = examples.rows.QuestionWriter([row], ["名"], ["题"], ["字"], np.random.default_rng(0))
+    assert all(writer.write(row) == row for _ in range(50))
+
+
+# --- pairs and sets -----------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(5, 99), min_size=1, max_size=20), st.integers(0, 50))
+def test_corruption_invents_no_token_and_leaves_one(examples, ids, seed):
+    corrupt = examples.rows.corrupt
+    kept = corrupt(ids, np.random.default_rng(seed))
+    assert kept
+    assert not Counter(kept) - Counter(ids)
+
+
+def test_partners_are_neighbours(examples):
+    ids, segments = examples.rows.pair_batch([([2, 7, 3], [2, 3]), ([2, 8, 3], [2, 9, 3])])
+    assert ids.tolist() == [[2, 7, 3], [2, 3, 0], [2, 8, 3], [2, 9, 3]]
+    assert not segments.any()
+
+
+@pytest.mark.parametrize(
+    ("subject", "expected"),
+    [
+        ("李娜（歌手）", ("李娜", "歌手")),
+        ("李娜", ("李娜", "")),
+        ("甲（乙）（丙）", ("甲（乙）", "丙")),
+        ("（丙）", ("（丙）", "")),
+    ],
+)
+def test_the_last_full_width_parentheses_are_the_meaning(examples, subject, expected):
+    assert examples.sets.split_meaning(subject) == expected
+
+
+def test_predicates_lose_what_the_crawl_left(examples):
+    clean = examples.sets.clean_predicate
+    assert [clean(p) for p in ("职 务", "【年代】", "地区**", "cas no.")] == [
+        "职务",
+        "年代",
+        "地区",
+        "cas no.",
+    ]
+
+
+@settings(deadline=None)
+@given(st.text("甲乙，。 \n", max_size=80), st.integers(4, 30))
+def test_pieces_keep_the_characters_in_order_and_the_limit(examples, text, limit):
+    pieces = examples.sets.pieces
+    cut = pieces(text, limit)
+    assert all(3 < len(p) <= limit for p in cut)
+    rest = " ".join(text.split())
+    for piece in cut:
+        at = rest.index(piece)
+        # Only pieces too short to learn from, and the spaces around them, are left out.
+        rest = rest[at + len(piece) :]
+
+
+def test_nothing_held_out_is_trained_on(examples, data_dir):
+    train, held = (examples.sets.questions(data_dir, s) for s in ("train", "held_out"))
+    # One of the 14,609 has an empty subject.
+    assert len(train) + len(held) == 14_608
+    assert not {q.subject for q in train} & {q.subject for q in held}
+    assert 0.08 < len(held) / 14_609 < 0.12
+    text, unseen = (
+        {p for ps in examples.sets.running_text(data_dir, s).values() for p in ps}
+        for s in ("train", "held_out")
+    )
+    assert text
+    assert unseen
+    assert not text & unseen
+    assert [len(examples.sets.sentence_pairs(data_dir, s)) for s in ("train", "dev", "test")] == [
+        5231,
+        1458,
+        1361,
+    ]
