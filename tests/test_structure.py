@@ -155,6 +155,8 @@ def hidden_state(source: str, path: Path) -> list[str]:
 
 def work_at_import(source: str, path: Path) -> list[str]:
     """Statements at module level that do something: loops, bare calls, files, deletions."""
+    if path.name == "__main__.py":  # nobody imports it: it is run
+        return []
     found = []
     for node in ast.parse(source).body:
         inert = isinstance(

@@ -41,7 +41,7 @@ def find_family(options: argparse.Namespace) -> str:
 def load_tokenizer(folder: str) -> Any:
     """The folder's vocabulary as a tokenizer, lower-casing unless the vocabulary is cased."""
     from bert4kexue.text.vocab import load_vocab
-    from bert4kexue.tokenizers import Tokenizer
+    from bert4kexue.text.wordpiece import Tokenizer
 
     path = Path(folder) / "vocab.txt"
     if not path.is_file():

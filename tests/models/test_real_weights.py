@@ -73,7 +73,8 @@ def test_sentence_vectors_equal_hugging_face(original_folder, expected):
 
 
 def test_conversion_loses_nothing(package_folder, original_folder):
-    layers = json.loads((package_folder / "config.json").read_text())["num_hidden_layers"]
+    config = json.loads((package_folder / "config.json").read_text(encoding="utf-8"))
+    layers = config["num_hidden_layers"]
     with open_checkpoint(original_folder) as written:
         written.verify()
         assert len(written.names()) == 5 + 16 * layers + 2  # embeddings, blocks, pooler
