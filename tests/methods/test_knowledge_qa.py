@@ -100,7 +100,7 @@ def test_answers_are_the_keys_by_probability(model):
         objects, score = expected[each[:3]]
         assert each.objects == objects
         assert each.score == pytest.approx(score, abs=1e-4)
-    assert sum(np.exp(scores)) == pytest.approx(1, abs=1e-5)
+    assert sum(np.exp([each.score for each in answers])) == pytest.approx(1, abs=1e-5)
 
 
 def test_saved_knowledge_gives_the_same_answers(model, tmp_path):
