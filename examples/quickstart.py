@@ -140,7 +140,7 @@ def show_service(model, tokenizer, texts: list[str]) -> int:
     for batch, pair in batches.items():
         for name, own in zip(names.outputs, model.predict_on_batch(pair), strict=True):
             difference = float(np.abs(np.asarray(own) - served[f"{batch}/{name}"]).max())
-            worst = max(worst, difference)
+            worst = float(np.maximum(worst, difference))  # keeps a NaN
         print(f"(b, n) = {pair[0].shape}: {', '.join(names.outputs)} served")
     agree = worst <= TOLERANCE
     print(f"max |difference| {worst:.1e}: the two {'agree' if agree else 'DISAGREE'}")

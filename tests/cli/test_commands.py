@@ -134,3 +134,15 @@ def test_a_mistake_is_one_line_and_exit_status_two(words, message, capsys):
     assert err.startswith("bert4kexue: ")
     assert message in err
     assert "Traceback" not in err
+
+
+def test_a_reader_that_stops_reading_is_no_error(folder):
+    """As in `bert4kexue inspect ... | head -0`."""
+    command = [sys.executable, "-m", "bert4kexue", "inspect", str(folder), "--variables"]
+    done = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    done.stdout.close()
+    errors = done.stderr.read().decode("utf-8")
+    done.stderr.close()
+    assert done.wait() == 0
+    assert "Broken pipe" not in errors
+    assert "Traceback" not in errors
