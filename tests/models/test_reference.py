@@ -34,6 +34,9 @@ HEADS = {
     "pool_logits": {"with_pool": "linear", "with_mlm": "linear"},
     "nsp_mlm": {"with_nsp": True, "with_mlm": True},
 }
+# Few shapes: JAX compiles for each.
+BATCHES = (1, 4)
+LENGTHS = (2, 5, 11, 24)
 FAMILIES = ("bert", "roformer")
 APPLICATIONS = ("encoder", "lm", "unilm")
 
@@ -81,11 +84,11 @@ def test_every_head_equals_the_reference(family, application, head):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     application=st.sampled_from(APPLICATIONS),
-    batch=st.integers(1, 5),
-    length=st.integers(2, 24),
+    batch=st.sampled_from(BATCHES),
+    length=st.sampled_from(LENGTHS),
     seed=st.integers(0, 10**6),
 )
 def test_any_shape_equals_the_reference(family, application, batch, length, seed):
@@ -94,19 +97,19 @@ def test_any_shape_equals_the_reference(family, application, batch, length, seed
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     application=st.sampled_from(APPLICATIONS),
-    real=st.integers(2, 10),
-    more=st.integers(1, 12),
+    lengths=st.lists(st.sampled_from(LENGTHS), min_size=2, max_size=2, unique=True).map(sorted),
     seed=st.integers(0, 10**6),
 )
-def test_padding_changes_no_real_token(family, application, real, more, seed):
+def test_padding_changes_no_real_token(family, application, lengths, seed):
     """A row alone and the same row padded agree, not with the reference but with themselves."""
     model, _ = built(family, application, "logits")
+    real, length = lengths
     tokens, segments = reference.random_batch(CONFIG, seed, 1, real)
     (alone,) = run(model, tokens, segments)
-    padding = ((0, 0), (0, more))
+    padding = ((0, 0), (0, length - real))
     (padded,) = run(model, np.pad(tokens, padding), np.pad(segments, padding))
     np.testing.assert_allclose(padded[:, :real], alone, rtol=0, atol=TOLERANCE)
 
