@@ -150,7 +150,9 @@ class PrefixTree:
     def step(self, node: int, token: int) -> int:
         """The node reached from `node` by `token`, or -1 where there is none."""
         tokens = self.allowed(node)
-        place = int(np.searchsorted(tokens, token))
+        if not 0 <= token <= MAX_TOKEN:
+            return ABSENT
+        place = _place(tokens, token)
         if place == len(tokens) or tokens[place] != token:
             return ABSENT
         return int(self._offsets[node]) + place + 1
@@ -179,8 +181,7 @@ class PrefixTree:
         """The number of keys at and below `node`; takes one search per level, visits no node."""
         first, last, total = node, node + 1, 0
         while first < last:
-            low, high = np.searchsorted(self._ends, [first, last])
-            total += int(high - low)
+            total += _place(self._ends, last) - _place(self._ends, first)
             first, last = int(self._offsets[first]) + 1, int(self._offsets[last]) + 1
         return total
 
@@ -262,7 +263,7 @@ class PrefixTree:
 
     def _rank(self, node: int) -> int:
         """The place among the keys (by node) of the key that ends at `node`."""
-        rank = int(np.searchsorted(self._ends, node))
+        rank = _place(self._ends, node)
         return rank if rank < len(self._ends) and self._ends[rank] == node else ABSENT
 
     def _walk(self, node: int) -> Iterator[tuple[int, ...]]:
@@ -355,6 +356,11 @@ def _value_arrays(
         "text_offsets": _narrow(np.concatenate([[0], np.cumsum(sizes)])),
         "text": np.frombuffer(b"".join(encoded), np.uint8),
     }
+
+
+def _place(ascending: np.ndarray, number: int) -> int:
+    """Where `number` stands; asked in the array's own dtype, or NumPy would copy the array."""
+    return int(ascending.searchsorted(ascending.dtype.type(number)))
 
 
 def _narrow(numbers: np.ndarray) -> np.ndarray:

@@ -72,6 +72,7 @@ def test_step_and_find_say_absent():
     tree = PrefixTree.from_keys([[5, 7]])
     assert tree.step(tree.root, 4) == tree.step(tree.root, 6) == -1
     assert tree.find([5, 7, 9]) == tree.find([6, 7]) == -1
+    assert tree.step(tree.root, -1) == tree.step(tree.root, 2**40) == -1
     assert tree.values(tree.find([5])) == []
 
 
