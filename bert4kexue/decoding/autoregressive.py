@@ -373,7 +373,9 @@ def _last_token_model(model: Any) -> Any:
             return super().predict(x, *args, **options)
 
     outputs = [output[:, -1] for output in model.outputs]
-    return LastToken(model.inputs, outputs[0] if len(outputs) == 1 else outputs)
+    # One tensor is given as itself: a list of one would be another structure to Keras.
+    inputs = model.inputs[0] if len(model.inputs) == 1 else model.inputs
+    return LastToken(inputs, outputs[0] if len(outputs) == 1 else outputs)
 
 
 def _check_rtype(rtype: str) -> None:
