@@ -9,6 +9,7 @@ but cannot be given words of one's own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Literal
 
@@ -47,7 +48,7 @@ def word_segmenter(
             if backend == "rjieba":
                 raise ImportError("rjieba is not installed: `pip install rjieba`") from None
         else:
-            return lambda text: list(rjieba.cut(text, False))
+            return lambda text: _cut_between_surrogates(rjieba.cut, text)
     return _jieba_segmenter(words or [])
 
 
@@ -61,6 +62,14 @@ def _jieba_segmenter(words: Iterable[str]) -> Callable[[str], list[str]]:
     for word in words:
         segmenter.add_word(word)
     return lambda text: segmenter.lcut(text, HMM=False)
+
+
+def _cut_between_surrogates(cut: Callable[[str, bool], list[str]], text: str) -> list[str]:
+    """Rust's strings hold no lone surrogates; jieba gives each of them as a word."""
+    words: list[str] = []
+    for part in re.split("([\ud800-\udfff])", text):
+        words += [part] if "\ud800" <= part <= "\udfff" else cut(part, False)
+    return words
 
 
 def _is_word(token: str) -> bool:
