@@ -75,7 +75,7 @@ def plan_weights(
                 raise error
             messages = tuple(_skipped(comparison))
         plan = comparison.plan
-        _check_kept_tokens(plan, config)
+        _check_kept_tokens(config)
         if verify:
             checkpoint.verify(row.variable for row in plan.rows.values())
     except BaseException:
@@ -165,7 +165,7 @@ def _skipped(comparison: Comparison) -> Iterator[str]:
         )
 
 
-def _check_kept_tokens(plan: Plan, config: ModelConfig) -> None:
+def _check_kept_tokens(config: ModelConfig) -> None:
     """Wrong ids must be told before a model is built: try them on one column of nothing."""
     if config.keep_tokens is not None or config.compound_tokens:
         column = np.zeros((config.vocab_size,), np.float32)

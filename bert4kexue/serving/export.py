@@ -76,15 +76,15 @@ def export_saved_model(
 
     Raises:
         FileExistsError: the folder exists and ``overwrite`` is False.
-        RuntimeError: the backend is torch, which writes no SavedModels, or TensorFlow is missing.
+        RuntimeError: the backend is not TensorFlow.
     """
     path = Path(path)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists: choose another folder or pass overwrite=True")
-    if keras.backend.backend() == "torch":
+    if (backend := keras.backend.backend()) != "tensorflow":
         raise RuntimeError(
-            "a SavedModel is written by the TensorFlow or JAX backend, and this process runs "
-            "torch: set KERAS_BACKEND=tensorflow and run again"
+            f"a SavedModel is written by the TensorFlow backend, and this process runs {backend}: "
+            "save the weights, set KERAS_BACKEND=tensorflow, load them and export there"
         )
     signatures = signatures or {"serving_default": default_signature(model)}
     archive = keras.export.ExportArchive()

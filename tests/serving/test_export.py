@@ -116,3 +116,11 @@ def test_a_failed_export_leaves_nothing(model, tmp_path):
     with pytest.raises(ValueError, match=r"shorter|argument"):
         export_saved_model(model, tmp_path / "m", {"serving_default": wrong})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_another_backend_is_told_what_to_do(model, tmp_path, monkeypatch, backend):
+    monkeypatch.setattr(keras.backend, "backend", lambda: backend)
+    with pytest.raises(RuntimeError, match=rf"runs {backend}: .*KERAS_BACKEND=tensorflow"):
+        export_saved_model(model, tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
