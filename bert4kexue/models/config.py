@@ -235,6 +235,7 @@ def make_config(keys: Mapping[str, Any], overrides: Mapping[str, Any]) -> ModelC
             merged.setdefault(ours, value)
     fields = {field.name: field for field in dataclasses.fields(ModelConfig)}
     _refuse_unknown(merged, fields)
+    _refuse_other_computations(merged)
     known = {key: value for key, value in merged.items() if key in fields}
     missing = [
         name
@@ -247,6 +248,22 @@ def make_config(keys: Mapping[str, Any], overrides: Mapping[str, Any]) -> ModelC
             "pass them as arguments"
         )
     return ModelConfig(**known)
+
+
+def _refuse_other_computations(merged: Mapping[str, Any]) -> None:
+    """Keys of Hugging Face configs that change nothing at their usual values alone."""
+    kind = merged.get("position_embedding_type", "absolute")
+    if kind != "absolute":
+        raise ValueError(
+            f"position_embedding_type={kind!r}: positions of that kind are not built here, only "
+            "'absolute' ones (model='bert') and rotary ones (model='roformer')"
+        )
+    epsilon = merged.get("layer_norm_eps", 1e-12)
+    if not 0 < epsilon <= 1e-6:
+        raise ValueError(
+            f"layer_norm_eps={epsilon!r}: the models built here normalize with at most 1e-6, and "
+            "a checkpoint trained with another value would give other numbers"
+        )
 
 
 def _refuse_unknown(merged: Mapping[str, Any], fields: Mapping[str, Any]) -> None:

@@ -284,6 +284,8 @@ def test_unknown_config_keys_are_refused_by_name(no_building):
         ({"num_attention_heads": 5}, r"hidden_size=16.*num_attention_heads=5"),
         ({"hidden_dropout_prob": 1.5}, r"dropout_rate=1.5.*\[0, 1\)"),
         ({"vocab_size": 0}, "vocab_size=0"),
+        ({"position_embedding_type": "relative_key"}, "'relative_key'"),
+        ({"layer_norm_eps": 1e-5}, "layer_norm_eps=1e-05"),
     ],
 )
 def test_a_config_that_cannot_be_is_refused(no_building, change, message):
