@@ -10,20 +10,11 @@ import keras
 import numpy as np
 import pytest
 from _reference import random_checkpoint
+from _tiny import CONFIG
 
 from bert4kexue.checkpoints import write_tf_checkpoint
 from bert4kexue.cli import main
 
-CONFIG = {
-    "vocab_size": 30,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 24,
-    "hidden_act": "gelu",
-    "max_position_embeddings": 32,
-    "type_vocab_size": 2,
-}
 SENTENCES = ["你好吗", "天气很好", "今天天气好", "再见"]
 CHARACTERS = sorted({c for s in SENTENCES for c in s})
 

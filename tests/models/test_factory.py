@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from _reference import forward, random_batch, random_checkpoint
+from _tiny import CONFIG
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,16 +17,6 @@ from bert4kexue.layers import MultiHeadAttention
 from bert4kexue.models import BERT, build_transformer_model
 from bert4kexue.models import factory as factory_module
 
-CONFIG = {
-    "vocab_size": 30,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 24,
-    "hidden_act": "gelu",
-    "max_position_embeddings": 32,
-    "type_vocab_size": 2,
-}
 FAMILIES = ("bert", "roformer")
 
 

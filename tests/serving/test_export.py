@@ -11,21 +11,12 @@ import keras
 import numpy as np
 import pytest
 from _reference import random_batch, random_checkpoint
+from _tiny import CONFIG
 
 from bert4kexue.models import build_transformer_model
 from bert4kexue.serving import Signature, default_signature, export_saved_model
 
 pytest.importorskip("tensorflow")
-
-CONFIG = {
-    "vocab_size": 30,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 24,
-    "hidden_act": "gelu",
-    "type_vocab_size": 2,
-}
 
 SERVE = """
     import json, sys
