@@ -112,6 +112,8 @@ class ModelConfig:
         residual_attention_scores: each block's scores are added to the next (RealFormer).
         ignore_invalid_weights: skip, with a warning, what the checkpoint lacks or holds in another
             shape.
+        autoresize_weights: resize, at loading, what the checkpoint holds in another width; see
+            :mod:`bert4kexue.checkpoints.resizing`.
     """
 
     vocab_size: int
@@ -139,6 +141,7 @@ class ModelConfig:
     custom_position_ids: bool = False
     residual_attention_scores: bool = False
     ignore_invalid_weights: bool = False
+    autoresize_weights: bool = False
 
     def __post_init__(self) -> None:
         derive = object.__setattr__

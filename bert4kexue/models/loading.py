@@ -22,11 +22,16 @@ from bert4kexue.checkpoints import (
     select_tokens,
     write_tf_checkpoint,
 )
+from bert4kexue.checkpoints.resizing import resize_weight
 from bert4kexue.models.architecture import Architecture
 from bert4kexue.models.config import ModelConfig
 
 if TYPE_CHECKING:
     from bert4kexue.models.builder import Transformer
+
+
+#: Activations with f(a x) = a f(x) for a > 0.
+_HOMOGENEOUS = ("relu", "leaky_relu")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +75,13 @@ def plan_weights(
         comparison = compare(rows, checkpoint, wanted=wanted, known=architecture.ignored_variables)
         messages: tuple[str, ...] = ()
         if not comparison.fits:
-            error = CheckpointMismatch(comparison, _context(architecture, config))
-            if not config.ignore_invalid_weights or comparison.unexpected:
-                raise error
-            messages = tuple(_skipped(comparison))
+            if config.autoresize_weights:
+                comparison = _accept_other_widths(comparison)
+            if not comparison.fits:
+                error = CheckpointMismatch(comparison, _context(architecture, config))
+                if not config.ignore_invalid_weights or comparison.unexpected:
+                    raise error
+                messages = tuple(_skipped(comparison))
         plan = comparison.plan
         _check_kept_tokens(config)
         if verify:
@@ -90,6 +98,10 @@ def assign_weights(loaded: LoadPlan, builder: Transformer) -> None:
     for weight in loaded.plan.weights():
         value = loaded.plan.read(weight, config.keep_tokens, config.compound_tokens)
         variable = find_weight(builder, weight)
+        if tuple(variable.shape) != value.shape and config.autoresize_weights:
+            value = resize_weight(
+                weight, value, variable.shape, homogeneous=config.hidden_act in _HOMOGENEOUS
+            )
         if tuple(variable.shape) != value.shape:
             raise CheckpointError(
                 f"{loaded.checkpoint.description}: {weight} has shape "
@@ -151,6 +163,20 @@ def _context(architecture: Architecture, config: ModelConfig) -> str:
         f"model={architecture.name!r} with {config.num_hidden_layers} layers, hidden_size="
         f"{config.hidden_size}, vocab_size={config.vocab_size}"
     )
+
+
+def _accept_other_widths(comparison: Comparison) -> Comparison:
+    """Misshapen rows that can be resized join the plan; a vocabulary cannot be."""
+    refused, rows = [], dict(comparison.plan.rows)
+    for item in comparison.misshapen:
+        axis, expected, found = item.row.vocab_axis, item.row.shape, item.found
+        same_vocabulary = axis is None or expected[axis] == found[axis]
+        if len(found) == len(expected) and same_vocabulary:
+            rows[item.row.weight] = item.row
+        else:
+            refused.append(item)
+    plan = dataclasses.replace(comparison.plan, rows=rows)
+    return dataclasses.replace(comparison, plan=plan, misshapen=tuple(refused))
 
 
 def _skipped(comparison: Comparison) -> Iterator[str]:
