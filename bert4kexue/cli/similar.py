@@ -55,11 +55,12 @@ def run(options: argparse.Namespace) -> int:
 
     model = build_transformer_model(options.model, model=family, with_pool="linear")
     tokenizer = load_tokenizer(options.model)
-    vectors = [
+    asked, known = (
         encode(model, tokenizer, texts, options.batch_size, options.maxlen)
         for texts in (queries, corpus)
-    ]
-    for query, rows, scores in zip(queries, *nearest(*vectors, options.topk), strict=True):
+    )
+    found, cosines = nearest(asked, known, options.topk)
+    for query, rows, scores in zip(queries, found, cosines, strict=True):
         for rank, (row, score) in enumerate(zip(rows, scores, strict=True), 1):
             print(f"{query}\t{rank}\t{score:.4f}\t{corpus[row]}")
     return 0

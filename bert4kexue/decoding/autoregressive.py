@@ -313,6 +313,7 @@ class AutoRegressiveDecoder:
             return None
         if tokens is None:
             return [rules[row] for row in rows.tolist()]
+        assert self.constraint is not None  # there are rules
         pairs = zip(rows.tolist(), tokens.tolist(), strict=True)
         return [self.constraint.advance(rules[row], token) for row, token in pairs]
 
@@ -352,6 +353,7 @@ class AutoRegressiveDecoder:
         return permitted
 
     def _allowed(self, rule: Any, vocab_size: int) -> np.ndarray:
+        assert self.constraint is not None  # there is a rule
         tokens = np.asarray(self.constraint.allowed(rule))
         if len(tokens) and not 0 <= tokens.min() <= tokens.max() < vocab_size:
             raise ValueError(
@@ -436,7 +438,7 @@ def _take(states: Any, rows: np.ndarray, width: int) -> Any:
         return type(states)(*(_take(value, rows, width) for value in states))
     if isinstance(states, list | tuple):
         return type(states)(_take(value, rows, width) for value in states)
-    shape = getattr(states, "shape", ())
+    shape: tuple[int, ...] = getattr(states, "shape", ())
     if len(shape) and shape[0] == width:
         return np.asarray(states)[rows]
     return states

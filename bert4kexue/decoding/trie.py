@@ -192,7 +192,7 @@ class PrefixTree:
         """
         if limit is not None and limit < 0:
             raise ValueError(f"limit must be 0 or more, or None for all, got {limit}")
-        found = []
+        found: list = []
         walk = self._walk(node)
         while limit is None or len(found) < limit:
             suffix = next(walk, None)
@@ -243,6 +243,7 @@ class PrefixTree:
             tree = None
             file.close()
             raise
+        assert tree is not None
         tree._file = file
         return tree
 

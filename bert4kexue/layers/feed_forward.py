@@ -38,10 +38,9 @@ class FeedForward(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.units = units
-        several = isinstance(activation, list | tuple)
         self.activation = (
             [deserialize_activation(a) for a in activation]
-            if several
+            if isinstance(activation, list | tuple)
             else deserialize_activation(activation)
         )
         self.use_bias = use_bias

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bert4kexue.checkpoints.table import Row
 from bert4kexue.models.config import ModelConfig
@@ -36,7 +36,7 @@ class WeightRow:
     variable: str
     shape: str
     when: str | None = None
-    transform: str | None = None
+    transform: Literal["transpose"] | None = None
     vocab_axis: int | None = None
 
     def expand(self, config: ModelConfig) -> list[tuple[Row, bool]]:

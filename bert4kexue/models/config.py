@@ -193,12 +193,12 @@ class ModelConfig:
     @property
     def pool_activation(self) -> Activation:
         """Activation of the pooled vector."""
-        return "tanh" if self.with_pool is True else self.with_pool
+        return "tanh" if self.with_pool is True else self.with_pool or None
 
     @property
     def mlm_activation(self) -> Activation:
         """Activation over the vocabulary."""
-        return "softmax" if self.with_mlm is True else self.with_mlm
+        return "softmax" if self.with_mlm is True else self.with_mlm or None
 
 
 def read_config(source: str | Path | Mapping[str, Any] | None) -> dict[str, Any]:

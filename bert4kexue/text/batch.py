@@ -75,7 +75,8 @@ def encode_batch(
     first_ends = lengths[0].copy()
     tokens = {}
     for row in slow:
-        tokens[row] = tokenizer._encode_tokens(*[column[row] for column in columns], maxlen=maxlen)
+        pair = columns[1][row] if len(columns) == 2 else None
+        tokens[row] = tokenizer._encode_tokens(columns[0][row], pair, maxlen=maxlen)
         first_ends[row] = len(tokens[row][0])
         totals[row] = len(tokens[row][0]) + len(tokens[row][1])
 
@@ -83,6 +84,7 @@ def encode_batch(
     token_ids = np.zeros((b, n), np.int32)
     offsets = np.zeros((b, n, 2), np.int32) if return_offsets else None
     if len(slow) < b:
+        assert scan is not None  # rows that are not slow were scanned
         _place(tokenizer, scan, lengths - frame, token_ids, offsets)
     for row, (first, second) in tokens.items():
         token_ids[row] = 0

@@ -127,6 +127,7 @@ class Scanner:
         """Replace characters that fold to several and remove those that fold to nothing."""
         origin = np.arange(len(points))
         if (expand := np.flatnonzero(kinds == EXPAND)).size:
+            assert self._folding is not None  # without folding nothing expands
             texts = [self._folding.simple[point] for point in points[expand].tolist()]
             repeats = np.ones(len(points), np.intp)
             repeats[expand] = list(map(len, texts))

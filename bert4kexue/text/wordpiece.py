@@ -178,7 +178,7 @@ class Tokenizer(TokenizerBase):
             ValueError: a token does not occur after the ones before it.
         """
         if self._folding is None:
-            normal, origin = text, range(len(text))
+            normal, origin = text, list(range(len(text)))
         else:
             normal, origin = self._folding.fold_aligned(text)
         kept = [i for i, character in enumerate(normal) if not codepoints.is_removed(character)]
