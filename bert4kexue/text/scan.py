@@ -9,7 +9,7 @@ left to the exact path (`exact_rows`) where its normalisation depends on neighbo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import repeat
 from typing import NamedTuple
 
@@ -28,6 +28,9 @@ from bert4kexue.text.codepoints import (
 )
 
 UNKNOWN = -1
+
+# Words whose pieces are remembered: names and numbers come again. Some megabytes at the most.
+_MOST_SPELLED, _LONGEST_SPELLED = 20_000, 32
 
 
 class Scan(NamedTuple):
@@ -56,9 +59,9 @@ class Scanner:
     ) -> None:
         self._token_dict, self._size = token_dict, len(token_dict)
         self._word_maxlen = word_maxlen
+        self._spelled: dict[str, tuple[list[int], list[int]]] = {}
         self._tails = {t[2:]: i for t, i in token_dict.items() if t.startswith("##")}
-        self._longest = max(map(len, token_dict), default=0)
-        self._longest_tail = max(map(len, self._tails), default=0)
+        self._reach, self._tail_reach = _reach(token_dict), _reach(self._tails)
         self._kinds = character_kinds()
         self._ids = np.full(POINTS, UNKNOWN, np.int32)
         singles = [token for token in token_dict if len(token) == 1]
@@ -105,7 +108,9 @@ class Scanner:
         values = self._ids.take(points)
         if starts.size:
             heads[starts] = True
-            self._look_up_words(points, word, starts, stops, heads, values)
+            if origin is not None:
+                joined = points.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+            self._look_up_words(joined, starts, stops, heads, values)
         where = heads.nonzero()[0]
         counts = where.searchsorted(ends)
         counts[1:] -= counts[:-1].copy()
@@ -141,20 +146,16 @@ class Scanner:
 
     def _look_up_words(
         self,
-        points: np.ndarray,
-        word: np.ndarray,
+        text: str,
         starts: np.ndarray,
         stops: np.ndarray,
         heads: np.ndarray,
         values: np.ndarray,
     ) -> None:
         """Set `values` at the first character of every piece of every word, and mark it a head."""
-        with_stops = word.copy()
-        with_stops[stops] = True
-        letters = points.take(with_stops.nonzero()[0])
-        letters = letters.astype("<u4") if self._folded is None else self._folded.take(letters)
-        letters[(stops - starts + 1).cumsum() - 1] = 0x20
-        words = letters.tobytes().decode("utf-32-le", "surrogatepass").split(" ")[:-1]
+        words = [text[a:b] for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
+        if self._folded is not None:
+            words = [w.lower() if w.isascii() else self._fold(w) for w in words]
         known = map(self._token_dict.get, words, repeat(UNKNOWN))
         ids = np.fromiter(known, np.int32, len(words))
         values[starts] = ids
@@ -163,16 +164,25 @@ class Scanner:
             return
         piece_at: list[int] = []
         piece_ids: list[int] = []
-        spelled: dict[str, tuple[list[int], list[int]]] = {}
+        spelled = self._spelled
+        if len(spelled) > _MOST_SPELLED:
+            spelled.clear()
         for index, start in zip(missed.tolist(), starts[missed].tolist(), strict=True):
-            text = words[index]
-            pieces = spelled.get(text)
+            one = words[index]
+            pieces = spelled.get(one)
             if pieces is None:
-                pieces = spelled[text] = self._pieces(text)
+                pieces = self._pieces(one)
+                if len(one) <= _LONGEST_SPELLED:
+                    spelled[one] = pieces
             piece_at += [start + at for at in pieces[0]]
             piece_ids += pieces[1]
         heads[piece_at] = True
         values[piece_at] = piece_ids
+
+    def _fold(self, word: str) -> str:
+        """The word in the vocabulary's spelling, a character for a character."""
+        assert self._folded is not None
+        return "".join([chr(self._folded[ord(character)]) for character in word])
 
     def _pieces(self, word: str) -> tuple[list[int], list[int]]:
         """Where the word's pieces start, and their ids; nothing where it cannot be spelled."""
@@ -181,14 +191,23 @@ class Scanner:
             return [], []
         starts: list[int] = []
         ids: list[int] = []
-        start, pieces, longest = 0, self._token_dict, self._longest
+        start, pieces, reach = 0, self._token_dict, self._reach
         while start < size:
-            stop = min(size, start + longest)
-            while stop > start and word[start:stop] not in pieces:
+            stop = min(size, start + reach.get(word[start : start + 2], 1))
+            while (piece := pieces.get(word[start:stop])) is None:
                 stop -= 1
-            if stop == start:
-                return [], []
+                if stop == start:
+                    return [], []
             starts.append(start)
-            ids.append(pieces[word[start:stop]])
-            start, pieces, longest = stop, self._tails, self._longest_tail
+            ids.append(piece)
+            start, pieces, reach = stop, self._tails, self._tail_reach
         return starts, ids
+
+
+def _reach(pieces: Iterable[str]) -> dict[str, int]:
+    """By its first two characters, the length of the longest piece that begins with them."""
+    reach: dict[str, int] = {}
+    for piece in pieces:
+        if len(piece) > reach.get(piece[:2], 1):
+            reach[piece[:2]] = len(piece)
+    return reach
