@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bert4kexue.models.inspection import Inspection
 
 _EPILOG = """\
 examples:
   bert4kexue inspect chinese_L-12_H-768_A-12            a folder in the original layout
+  bert4kexue inspect chinese_L-12_H-768_A-12.zip        its archive, as released
   bert4kexue inspect model/bert_model.ckpt              a TensorFlow checkpoint's prefix
   bert4kexue inspect model.safetensors --variables      every name, shape and dtype
 
@@ -27,19 +31,29 @@ def add(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("path", help="folder, checkpoint prefix, .safetensors, .npz, .weights.h5")
+    parser.add_argument(
+        "path", help="folder, archive, name, checkpoint prefix, .safetensors, .npz, .weights.h5"
+    )
     parser.add_argument("--variables", action="store_true", help="list every variable")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the inspection."""
+    from pathlib import Path
+
+    from bert4kexue.checkpoints.archives import is_archive
+    from bert4kexue.checkpoints.places import checkpoint_folder
     from bert4kexue.models.inspection import inspect_checkpoint
 
-    found = inspect_checkpoint(options.path)
-    print("\n".join(_lines(found)))
-    if options.variables:
-        print("\n".join(_variables(options.path)))
+    path = Path(options.path)
+    is_prefix = path.with_name(path.name + ".index").exists()
+    is_name = len(path.parts) == 1 and not path.exists() and not is_prefix
+    with checkpoint_folder(path) if is_archive(path) or is_name else nullcontext(path) as place:
+        found = inspect_checkpoint(place)
+        print("\n".join(_lines(found)))
+        if options.variables:
+            print("\n".join(_variables(place)))
     return 1 if found.problems else 0
 
 
@@ -67,7 +81,7 @@ def _lines(found: Inspection) -> list[str]:
     return lines
 
 
-def _variables(path: str) -> list[str]:
+def _variables(path: Path) -> list[str]:
     from bert4kexue.checkpoints import open_checkpoint
 
     with open_checkpoint(path) as opened:

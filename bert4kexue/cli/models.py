@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 
@@ -12,8 +11,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         required=True,
-        metavar="DIR",
-        help="folder in the original layout: bert_config.json, vocab.txt, bert_model.ckpt.*",
+        metavar="NAME",
+        help="folder in the original layout (bert_config.json, vocab.txt, bert_model.ckpt.*), its "
+        ".zip or .tar.gz, or a name in pretrained/",
     )
     parser.add_argument(
         "--family",
@@ -26,9 +26,11 @@ def find_family(options: argparse.Namespace) -> str:
     """The family given, or the one that takes the checkpoint whole."""
     if options.family:
         return options.family
+    from bert4kexue.checkpoints.places import checkpoint_folder
     from bert4kexue.models.inspection import inspect_checkpoint
 
-    found = inspect_checkpoint(options.model)
+    with checkpoint_folder(options.model) as folder:
+        found = inspect_checkpoint(folder)
     if found.model is None:
         raise ValueError(
             f"{options.model} is no checkpoint that can be built "
@@ -40,12 +42,14 @@ def find_family(options: argparse.Namespace) -> str:
 
 def load_tokenizer(folder: str) -> Any:
     """The folder's vocabulary as a tokenizer, lower-casing unless the vocabulary is cased."""
+    from bert4kexue.checkpoints.places import checkpoint_folder
     from bert4kexue.text.vocab import load_vocab
     from bert4kexue.text.wordpiece import Tokenizer
 
-    path = Path(folder) / "vocab.txt"
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no vocab.txt: put the checkpoint's own there")
-    vocabulary = load_vocab(path)
+    with checkpoint_folder(folder) as found:
+        path = found / "vocab.txt"
+        if not path.is_file():
+            raise FileNotFoundError(f"{folder} holds no vocab.txt: put the checkpoint's own there")
+        vocabulary = load_vocab(path)
     cased = any(len(t) > 1 and t.isascii() and t.isalpha() and t != t.lower() for t in vocabulary)
     return Tokenizer(vocabulary, do_lower_case=not cased)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from bert4kexue.checkpoints import CheckpointError, as_original, open_checkpoint
+from bert4kexue.checkpoints.archives import is_archive
+from bert4kexue.checkpoints.families import family_of
+from bert4kexue.checkpoints.places import checkpoint_folder
 from bert4kexue.models.architectures import find_architecture
 from bert4kexue.models.builder import Transformer, builder_class
 from bert4kexue.models.config import ModelConfig, make_config, read_config
@@ -27,7 +32,7 @@ _BUILD_ARGUMENTS = (
 def build_transformer_model(
     config_path: str | Path | Mapping[str, Any] | None = None,
     checkpoint_path: Any = None,
-    model: str | type[Transformer] = "bert",
+    model: str | type[Transformer] | None = None,
     application: str = "encoder",
     return_keras_model: bool = True,
     *,
@@ -37,13 +42,16 @@ def build_transformer_model(
     """Build a transformer from an original config, and load an original checkpoint into it.
 
     Args:
-        config_path: ``bert_config.json`` or a mapping of its keys; or a folder in the original
-            layout (``bert_config.json``, ``vocab.txt``, ``bert_model.ckpt.*``), which stands for
-            config and checkpoint both.
+        config_path: ``bert_config.json`` or a mapping of its keys; or what stands for config and
+            checkpoint both: a folder in the original layout (``bert_config.json``, ``vocab.txt``,
+            ``bert_model.ckpt.*``), the ``.zip`` or ``.tar.gz`` of one as released, or a name such
+            as ``'chinese_L-12_H-768_A-12'``, looked for in ``pretrained/`` and in
+            ``.bert4kexue/pretrained`` of the user's home. An archive is unpacked anew each time.
         checkpoint_path: prefix of a TensorFlow checkpoint, or anything else that
             :func:`bert4kexue.checkpoints.open_checkpoint` reads; None leaves the weights random.
         model: ``'bert'`` (also RoBERTa-wwm, RBT3, SimBERT, UER), ``'roformer'`` (also
-            RoFormer-Sim), or a subclass of a builder class.
+            RoFormer-Sim), or a subclass of a builder class. None takes the family that the
+            variables of a folder, archive or name tell, and BERT for two separate paths.
         application: ``'encoder'``; ``'lm'``, left to right; ``'unilm'``, segment 0 is a prefix that
             sees itself, segment 1 is written left to right. The last two have token probabilities.
         return_keras_model: return the Keras model; False returns the builder, which has it as
@@ -67,7 +75,27 @@ def build_transformer_model(
 
         model = build_transformer_model("chinese_L-12_H-768_A-12", with_mlm=True)
     """
+    with ExitStack() as stack:
+        if isinstance(config_path, str | Path) and _stands_for_both(config_path):
+            config_path = stack.enter_context(checkpoint_folder(config_path))
+        return _build(
+            config_path, checkpoint_path, model, application, return_keras_model, verify, kwargs
+        )
+
+
+def _build(
+    config_path: Any,
+    checkpoint_path: Any,
+    model: str | type[Transformer] | None,
+    application: str,
+    return_keras_model: bool,
+    verify: bool,
+    kwargs: dict[str, Any],
+) -> Any:
+    is_folder = isinstance(config_path, str | Path) and Path(config_path).is_dir()
     config_path, checkpoint_path, vocabulary = _expand_folder(config_path, checkpoint_path)
+    if model is None:
+        model = _family_in(checkpoint_path) if is_folder else "bert"
     options = {key: kwargs.pop(key) for key in ("prefix", "name", "layers") if key in kwargs}
     build = {key: kwargs.pop(key) for key in _BUILD_ARGUMENTS if key in kwargs}
     builder = _builder(model)
@@ -82,7 +110,7 @@ def build_transformer_model(
             transformer = builder(config, **options)
             transformer.build(**build)
             for message in plan.warnings:
-                warnings.warn(message, stacklevel=2)
+                warnings.warn(message, stacklevel=3)
             assign_weights(plan, transformer)
     return transformer.model if return_keras_model else transformer
 
@@ -94,6 +122,26 @@ def _builder(model: str | type[Transformer]) -> type[Transformer]:
         raise ValueError(f"model={model!r} must be a name or a subclass of BERT, RoFormer, ...")
     architecture = find_architecture(model)
     return builder_class(architecture, architecture.name)
+
+
+def _stands_for_both(source: str | Path) -> bool:
+    """Whether it is a folder, an archive or a name rather than a config file."""
+    path = Path(source)
+    return path.is_dir() or is_archive(path) or not (path.exists() or path.suffix == ".json")
+
+
+def _family_in(checkpoint: Any) -> str:
+    """The architecture that the checkpoint's variables tell."""
+    with open_checkpoint(checkpoint) as opened:
+        family = family_of(as_original(opened).names())
+    known = {"BERT": "bert", "RoFormer or NEZHA": "roformer"}
+    if family not in known:
+        told = f"is of the family {family}" if family else "has names of no known family"
+        raise CheckpointError(
+            f"{checkpoint} {told}, and what can be built is {', '.join(known.values())}; "
+            "`bert4kexue inspect` shows what it holds"
+        )
+    return known[family]
 
 
 def _expand_folder(config_path: Any, checkpoint_path: Any) -> tuple[Any, Any, Path | None]:

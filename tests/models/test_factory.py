@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -371,3 +372,30 @@ def test_invalid_weights_may_be_skipped_with_a_warning():
     del weights["bert/pooler/dense/kernel"]
     with pytest.warns(UserWarning, match="bert/pooler/dense/kernel is not in the checkpoint"):
         build_transformer_model(CONFIG, weights, with_pool=True, ignore_invalid_weights=True)
+
+
+def test_a_name_or_an_archive_stands_for_config_and_checkpoint(folder, tmp_path, monkeypatch):
+    archive = shutil.make_archive(str(tmp_path / "packed" / "tiny_bert"), "zip", folder)
+    (tmp_path / "pretrained").mkdir()
+    shutil.copy(archive, tmp_path / "pretrained" / "tiny_bert.zip")
+    monkeypatch.chdir(tmp_path)
+    batch = random_batch(CONFIG, 5, 2, 6)
+    expected = predict(build_transformer_model(folder), *batch)
+    for source in (archive, "tiny_bert"):
+        np.testing.assert_array_equal(predict(build_transformer_model(source), *batch), expected)
+
+
+def test_the_family_is_told_by_the_variables(tmp_path):
+    (tmp_path / "bert_config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
+    weights = random_checkpoint(CONFIG, "roformer", seed=3)
+    write_tf_checkpoint(tmp_path / "bert_model.ckpt", weights)
+    model = build_transformer_model(tmp_path, return_keras_model=False)
+    assert model.architecture.name == "roformer"
+
+
+def test_a_family_that_is_not_built_is_named(tmp_path, no_building):
+    (tmp_path / "bert_config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
+    albert = {"bert/encoder/transformer/group_0/inner_group_0/x": np.zeros(3, "float32")}
+    write_tf_checkpoint(tmp_path / "bert_model.ckpt", albert)
+    with pytest.raises(CheckpointError, match="of the family ALBERT"):
+        build_transformer_model(tmp_path)

@@ -1,0 +1,153 @@
+"""Checkpoints by name and from released archives, which are another's work and are not believed."""
+
+from __future__ import annotations
+
+import io
+import struct
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from bert4kexue.checkpoints import CheckpointError
+from bert4kexue.checkpoints.archives import unpacked
+from bert4kexue.checkpoints.places import checkpoint_folder, find_checkpoint
+from bert4kexue.checkpoints.released import RELEASED
+
+FILES = {"bert_config.json": b"{}", "vocab.txt": b"[PAD]\n" * 999, "bert_model.ckpt.index": b"i"}
+
+
+def make_zip(path, files):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def make_tar(path, files):
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+MAKERS = {"model.zip": make_zip, "model.tar.gz": make_tar}
+
+
+@pytest.fixture(params=sorted(MAKERS))
+def make(request, tmp_path):
+    return lambda files: MAKERS[request.param](tmp_path / request.param, files)
+
+
+@pytest.mark.parametrize("inside", ["", "chinese_L-12_H-768_A-12/", "publish/model/"])
+def test_an_archive_is_read_as_it_was_released(make, inside):
+    path = make({inside + name: data for name, data in FILES.items()})
+    with unpacked(path) as folder:
+        assert {item.name: item.read_bytes() for item in folder.iterdir()} == FILES
+    assert not folder.exists()
+
+
+def test_what_file_managers_add_is_left_out(make):
+    path = make(FILES | {"__MACOSX/._vocab.txt": b"x", ".DS_Store": b"x"})
+    with unpacked(path) as folder:
+        assert {item.name for item in folder.iterdir()} == set(FILES)
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil.txt", "/etc/evil", "a/../../evil", "C:/evil", "..\\evil"]
+)
+def test_a_member_outside_the_folder_is_refused(make, name):
+    with pytest.raises(CheckpointError, match="outside the folder"), unpacked(make({name: b"x"})):
+        pass
+
+
+def test_links_are_refused(tmp_path):
+    path = tmp_path / "model.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        info = tarfile.TarInfo("vocab.txt")
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(info)
+    with pytest.raises(CheckpointError, match="link or device"), unpacked(path):
+        pass
+    path = tmp_path / "model.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        info = zipfile.ZipInfo("vocab.txt")
+        info.external_attr = 0o120777 << 16
+        archive.writestr(info, "/etc/passwd")
+    with pytest.raises(CheckpointError, match="is a link"), unpacked(path):
+        pass
+
+
+def test_a_name_twice_is_refused(tmp_path):
+    path = make_zip(tmp_path / "model.zip", {"vocab.txt": b"a", "vocab.tyt": b"b"})
+    path.write_bytes(path.read_bytes().replace(b"vocab.tyt", b"vocab.txt"))
+    with pytest.raises(CheckpointError, match="twice"), unpacked(path):
+        pass
+
+
+def test_a_size_that_is_not_true_is_refused(tmp_path):
+    path = make_zip(tmp_path / "model.zip", FILES)
+    data = bytearray(path.read_bytes())
+    # The size that the central directory declares for the first member: as much as 4 bytes say.
+    at = data.index(b"PK\x01\x02") + 24
+    data[at : at + 4] = struct.pack("<I", 0xFFFFFFFE)
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"early|unpacks to"), unpacked(path):
+        pass
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.9])
+def test_a_truncated_archive_is_refused(make, cut):
+    path = make({name: bytes(range(256)) * 40 + name.encode() for name in FILES})
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * cut)])
+    with pytest.raises(CheckpointError, match="no whole archive"), unpacked(path):
+        pass
+
+
+def test_a_flipped_byte_is_refused(tmp_path):
+    path = make_zip(tmp_path / "model.zip", FILES)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"vocab.txt") + 15] ^= 0xFF
+    path.write_bytes(bytes(data))
+    with pytest.raises(CheckpointError, match="no whole archive"), unpacked(path):
+        pass
+
+
+def test_a_name_is_a_folder_or_archive_of_the_places_in_turn(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for place in (first, second):
+        place.mkdir()
+    make_zip(second / "alpha.zip", FILES)
+    make_tar(second / "beta.tar.gz", FILES)
+    (first / "gamma").mkdir()
+    (second / "gamma").mkdir()
+    places = [first, second]
+    assert find_checkpoint("alpha", places) == second / "alpha.zip"
+    assert find_checkpoint("beta", places) == second / "beta.tar.gz"
+    assert find_checkpoint("gamma", places) == first / "gamma"
+    assert find_checkpoint(second / "gamma", places) == second / "gamma"
+    with checkpoint_folder("beta", places) as folder:
+        assert (folder / "vocab.txt").read_bytes() == FILES["vocab.txt"]
+
+
+def test_what_is_not_there_is_told_with_what_is(tmp_path):
+    (tmp_path / "roformer_tiny").mkdir()
+    with pytest.raises(CheckpointError, match="roformer_tiny is there"):
+        find_checkpoint("roformer_tinny", [tmp_path])
+    with pytest.raises(
+        CheckpointError, match=r"released by Google as chinese_L-12_H-768_A-12\.zip"
+    ):
+        find_checkpoint("chinese_L-12_H-768_A-12", [tmp_path])
+    with pytest.raises(CheckpointError, match="released names are like chinese_wwm_L-12"):
+        find_checkpoint("chinese_wwm_L-12_H-786", [tmp_path])
+    with pytest.raises(CheckpointError, match=r"there is no .*absent"):
+        find_checkpoint(tmp_path / "absent", [tmp_path])
+
+
+def test_every_released_name_stands_in_the_list_for_users():
+    page = (Path(__file__).parents[2] / "pretrained" / "README.md").read_text(encoding="utf-8")
+    assert [item.archive for item in RELEASED if f"`{item.archive}`" not in page] == []
