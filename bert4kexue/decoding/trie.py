@@ -22,6 +22,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,6 +32,19 @@ KIND = b"B4KTREE\n"
 VERSION = 1
 ABSENT = -1
 MAX_TOKEN = 2**31 - 1
+
+
+class TreeArrays(NamedTuple):
+    """A tree as plain arrays, nodes numbered breadth-first: edge ``i`` leads to node i + 1."""
+
+    offsets: np.ndarray
+    """(nodes + 1,) int32: the edges of node ``i`` are ``offsets[i]:offsets[i + 1]``."""
+    tokens: np.ndarray
+    """(edges,) int32: the token on an edge; ascending within a node."""
+    ends: np.ndarray
+    """(keys,) int32: the nodes where a key ends, ascending."""
+    keys: np.ndarray
+    """(keys,) int32: which key ends there, as a number for `PrefixTree.values_of`."""
 
 
 class PrefixTree:
@@ -204,11 +218,21 @@ class PrefixTree:
     def values(self, node: int) -> list[str]:
         """The strings of the key that ends at `node`; none where no key ends there."""
         rank = self._rank(node)
-        if rank == ABSENT:
-            return []
+        return [] if rank == ABSENT else self.values_of(rank)
+
+    def values_of(self, rank: int) -> list[str]:
+        """The strings of key number `rank`, 0 to ``len(tree) - 1`` (`TreeArrays.keys`)."""
+        if not 0 <= rank < len(self):
+            raise ValueError(f"keys are numbered 0 to {len(self) - 1}, got {rank}")
         first, last = int(self._value_offsets[rank]), int(self._value_offsets[rank + 1])
         bounds = self._text_offsets[first : last + 1].tolist()
         return [self._text[begin:end].tobytes().decode("utf-8") for begin, end in pairwise(bounds)]
+
+    def as_arrays(self) -> TreeArrays:
+        """The whole tree as plain arrays, for trees that a graph should hold."""
+        keys = np.arange(len(self), dtype=np.int32)
+        ends = self._ends.astype(np.int32, copy=False)
+        return TreeArrays(self._offsets.astype(np.int32, copy=False), self._tokens, ends, keys)
 
     def save(self, path: str | Path) -> None:
         """Write the tree as one file, complete or not at all."""

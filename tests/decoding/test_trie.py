@@ -68,6 +68,22 @@ def test_order_of_the_keys_does_not_matter(keys):
         np.testing.assert_array_equal(array, backward._arrays[name])
 
 
+@given(keys=KEYS)
+def test_plain_arrays_are_the_tree(keys):
+    """Walk by the arrays alone: edge i leads to node i + 1."""
+    tree = PrefixTree.from_keys(keys, [str(key) for key in keys])
+    offsets, tokens, ends, numbers = tree.as_arrays()
+    assert len(offsets) == len(tokens) + 2
+    assert (np.diff(ends) > 0).all()
+    for key in keys:
+        node = 0
+        for token in key:
+            edges = tokens[offsets[node] : offsets[node + 1]].tolist()
+            node = int(offsets[node]) + edges.index(token) + 1
+        number = int(numbers[np.searchsorted(ends, node)])
+        assert set(tree.values_of(number)) == {str(key)}
+
+
 def test_step_and_find_say_absent():
     tree = PrefixTree.from_keys([[5, 7]])
     assert tree.step(tree.root, 4) == tree.step(tree.root, 6) == -1
