@@ -18,7 +18,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from bert4kexue.decoding.constraints import Constraint
+from bert4kexue.decoding.constraints import Constraint, as_constraint, check_width, take
+from bert4kexue.decoding.trie import PrefixTree
 
 
 class Hypothesis(NamedTuple):
@@ -40,9 +41,9 @@ class AutoRegressiveDecoder:
         end_id: the token that ends an output.
         maxlen: the largest number of generated tokens (the start id not counted).
         minlen: the smallest length of an output at which it may end (the start id counted).
-        constraint: a rule (see `decoding.constraints`) over the generated tokens. Probabilities
-            are renormalised over what it allows, so they are those of a distribution over the
-            outputs that the rule permits.
+        constraint: a rule (see `decoding.constraints`) over the generated tokens, or a prefix
+            tree. Probabilities are renormalised over what it allows, so they are those of a
+            distribution over the outputs that the rule permits.
 
     Example:
         >>> class Counter(AutoRegressiveDecoder):
@@ -59,7 +60,7 @@ class AutoRegressiveDecoder:
         end_id: int,
         maxlen: int,
         minlen: int = 1,
-        constraint: Constraint | None = None,
+        constraint: Constraint | PrefixTree | None = None,
     ) -> None:
         if maxlen < 1:
             raise ValueError(f"maxlen must be 1 or more, got {maxlen}")
@@ -67,7 +68,7 @@ class AutoRegressiveDecoder:
         self.end_id = end_id
         self.maxlen = maxlen
         self.minlen = minlen
-        self.constraint = constraint
+        self.constraint = as_constraint(constraint)
         self.models: dict[int, tuple[Any, Any]] = {}
         first = [] if start_id is None else [start_id]
         self.first_output_ids = np.array([first], dtype=int)  # (1, 0 or 1)
@@ -273,7 +274,7 @@ class AutoRegressiveDecoder:
         results: list[np.ndarray] = []
         for step in range(self.maxlen):
             probas, states = self.predict(inputs, output_ids, states, temperature, "probas")
-            probas = self._permitted(probas, rules)
+            probas = self._distribution(probas, rules)
             if step == 0:
                 rows = np.zeros(n, int)
                 probas, output_ids = probas[rows], output_ids[rows]
@@ -302,65 +303,52 @@ class AutoRegressiveDecoder:
         is_end = output_ids == self.end_id
         return is_end[:, -1] & (is_end.sum(axis=1) >= min_ends)
 
-    def _start_rules(self) -> list[Any] | None:
-        return None if self.constraint is None else [self.constraint.start()]
+    def _start_rules(self) -> Any:
+        return None if self.constraint is None else self.constraint.initial_state(1)
 
-    def _advance_rules(
-        self, rules: list[Any] | None, rows: np.ndarray, tokens: np.ndarray | None
-    ) -> list[Any] | None:
+    def _advance_rules(self, rules: Any, rows: np.ndarray, tokens: np.ndarray | None) -> Any:
         """The constraint's states of these rows, one token further where tokens are given."""
-        if rules is None:
+        if self.constraint is None:
             return None
-        if tokens is None:
-            return [rules[row] for row in rows.tolist()]
-        assert self.constraint is not None  # there are rules
-        pairs = zip(rows.tolist(), tokens.tolist(), strict=True)
-        return [self.constraint.advance(rules[row], token) for row, token in pairs]
+        rules = take(rules, rows)
+        return rules if tokens is None else self.constraint.advance(rules, tokens)
 
     def _candidates(
-        self, log_probas: np.ndarray, scores: np.ndarray, rules: list[Any] | None
+        self, log_probas: np.ndarray, scores: np.ndarray, rules: Any
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Row, token and total score of every possible continuation."""
-        log_probas = np.asarray(log_probas)
-        if rules is None:
-            totals = (scores[:, None] + log_probas).reshape(-1)
-            rows, tokens = np.divmod(np.arange(len(totals)), log_probas.shape[1])
-        else:
-            allowed = [self._allowed(rule, log_probas.shape[1]) for rule in rules]
-            permitted = [
-                score + _renormalised(row[tokens])
-                for score, row, tokens in zip(scores, log_probas, allowed, strict=True)
-            ]
-            rows = np.repeat(np.arange(len(rules)), [len(tokens) for tokens in allowed])
-            tokens, totals = np.concatenate(allowed), np.concatenate(permitted)
-        possible = totals > -np.inf
-        return rows[possible], tokens[possible], totals[possible]
+        log_probas = _without_nan(log_probas)
+        if self.constraint is not None:
+            log_probas = self._permitted(log_probas, rules)
+        totals = (scores[:, None] + log_probas).reshape(-1)
+        possible = np.flatnonzero(totals > -np.inf)
+        return *np.divmod(possible, log_probas.shape[1]), totals[possible]
 
-    def _permitted(self, probas: np.ndarray, rules: list[Any] | None) -> np.ndarray:
-        """Probabilities that sum to one over what each row's rule allows, (b, v)."""
-        probas = np.asarray(probas, np.float64)
-        if rules is None:
-            return probas / probas.sum(axis=1, keepdims=True)
-        permitted = np.zeros_like(probas)
-        for target, row, rule in zip(permitted, probas, rules, strict=True):
-            tokens = self._allowed(rule, probas.shape[1])
-            if not len(tokens):
+    def _permitted(self, log_probas: np.ndarray, rules: Any) -> np.ndarray:
+        """Log-probabilities renormalised over what each row's rule allows, (b, v)."""
+        assert self.constraint is not None  # there is a rule
+        if (rescore := getattr(self.constraint, "rescore", None)) is not None:
+            log_probas = rescore(rules, log_probas)
+        mask, vocab_size = self.constraint.allowed(rules), log_probas.shape[1]
+        if mask.shape[1] > vocab_size:
+            check_width(int(np.flatnonzero(mask.any(axis=0)).max(initial=-1)), vocab_size)
+        permitted = np.full(log_probas.shape, -np.inf)
+        for target, row, allowed in zip(permitted, log_probas, mask, strict=True):
+            tokens = np.flatnonzero(allowed[:vocab_size])
+            target[tokens] = _renormalised(row[tokens])
+        return permitted
+
+    def _distribution(self, probas: np.ndarray, rules: Any) -> np.ndarray:
+        """Probabilities to draw from, (b, v): they sum to one over what is allowed."""
+        probas = _without_nan(np.asarray(probas, np.float64))
+        if self.constraint is not None:
+            probas = np.exp(self._permitted(_log(probas), rules))
+            if not probas.any(axis=1).all():
                 raise ValueError(
                     "the constraint allows no token before the output's end. Keys of a prefix "
                     "tree must end with end_id and hold min_ends of them"
                 )
-            target[tokens] = np.exp(_renormalised(_log(row[tokens])))
-        return permitted
-
-    def _allowed(self, rule: Any, vocab_size: int) -> np.ndarray:
-        assert self.constraint is not None  # there is a rule
-        tokens = np.asarray(self.constraint.allowed(rule))
-        if len(tokens) and not 0 <= tokens.min() <= tokens.max() < vocab_size:
-            raise ValueError(
-                f"the constraint allows token {tokens.max()}, the model scores {vocab_size} "
-                "tokens: build the constraint with the model's own vocabulary"
-            )
-        return tokens.astype(int)
+        return probas / probas.sum(axis=1, keepdims=True)
 
 
 def _last_token_model(model: Any) -> Any:
@@ -383,6 +371,16 @@ def _last_token_model(model: Any) -> Any:
 def _check_rtype(rtype: str) -> None:
     if rtype not in ("probas", "logits"):
         raise ValueError(f"rtype must be 'probas' or 'logits', got {rtype!r}")
+
+
+def _without_nan(scores: np.ndarray) -> np.ndarray:
+    scores = np.asarray(scores)
+    if np.isnan(scores).any():
+        raise ValueError(
+            "predict gave NaN for the next token: no output can be chosen by it. Check the weights "
+            "and, in half precision, the range of the logits"
+        )
+    return scores
 
 
 def _log(probas: np.ndarray) -> np.ndarray:
