@@ -9,6 +9,7 @@ from bert4kexue.models.builder import Transformer as Transformer
 from bert4kexue.models.builder import builder_class as builder_class
 from bert4kexue.models.config import ModelConfig as ModelConfig
 from bert4kexue.models.factory import build_transformer_model as build_transformer_model
+from bert4kexue.models.prediction import SortedPredictor as SortedPredictor
 
 BERT = builder_class(find_architecture("bert"), "BERT")
 RoFormer = builder_class(find_architecture("roformer"), "RoFormer")

@@ -1,0 +1,197 @@
+"""Prediction over many sentences of different lengths, without computing their padding.
+
+Sentences are sorted by length, cut into batches of about equally many tokens, each padded to its
+own longest, and the answers put back into the order of the sentences.
+
+What was measured, and is the default (`benchmarks/bench_predict.py`):
+
+* Dynamic shapes wherever the backend has them: one compiled function serves every length. Where
+  each shape is compiled anew (JAX, or XLA asked for), lengths are rounded up to a multiple of 8
+  and batches filled up with empty rows, so that the shapes are few.
+* On TensorFlow XLA is used where it is asked for only: it takes seconds for every shape.
+* bfloat16 is a matter of the model's dtype policy: build the model under ``mixed_bfloat16`` where
+  the processor multiplies it.
+
+Axis letters: N sentences, b batch, n sequence.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+Ids = Sequence[Sequence[int]] | np.ndarray
+
+
+class Batch(NamedTuple):
+    """Rows that run together: their numbers, and the shape they are padded to."""
+
+    rows: np.ndarray
+    shape: tuple[int, int]
+
+
+class SortedPredictor:
+    """Predicts with a model of ids, sentences sorted by length.
+
+    Args:
+        model: a functional model of Input-Token and perhaps Input-Segment, (b, n) each. It is left
+            as it is; its weights are shared.
+        tokens_per_batch: about so many tokens run together, padding included.
+        jit_compile: compile every shape with XLA: worth it for many batches of few lengths, or on a
+            GPU.
+        multiple: lengths are rounded up to it. None rounds to 1, or to 8 where every shape is
+            compiled anew.
+
+    Raises:
+        ValueError: the model does not take one or two inputs of ids (b, n), or a number is below 1.
+
+    Example::
+
+        predictor = SortedPredictor(build_transformer_model(folder, with_pool="linear"))
+        vectors = predictor.predict(tokenizer.encode_batch(sentences).token_ids)  # (N, H)
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        *,
+        tokens_per_batch: int = 4096,
+        jit_compile: bool = False,
+        multiple: int | None = None,
+    ) -> None:
+        inputs = getattr(model, "inputs", None)
+        if not inputs or len(inputs) > 2 or any(len(x.shape) != 2 for x in inputs):
+            raise ValueError(
+                "SortedPredictor takes a model of token ids (b, n) and perhaps segment ids (b, n); "
+                f"got inputs {[tuple(x.shape) for x in inputs or []]}"
+            )
+        self.static = jit_compile or keras.backend.backend() == "jax"
+        self.multiple = multiple if multiple is not None else (8 if self.static else 1)
+        if tokens_per_batch < 1 or self.multiple < 1:
+            raise ValueError(
+                "tokens_per_batch and multiple must be 1 or more, got "
+                f"{tokens_per_batch} and {self.multiple}"
+            )
+        self.tokens_per_batch = tokens_per_batch
+        # A model of its own around the same layers: compiling it leaves the user's alone.
+        self._model = keras.Model(inputs if len(inputs) > 1 else inputs[0], model.outputs)
+        self._model.compile(jit_compile=jit_compile)
+
+    def plan(self, lengths: Sequence[int] | np.ndarray) -> list[Batch]:
+        """The batches for rows of these lengths, longest first: every row in one of them.
+
+        The longest come first, so that too little memory shows at once.
+        """
+        lengths = np.maximum(1, np.asarray(lengths, np.int64))
+        widths = -(-lengths // self.multiple) * self.multiple
+        order = np.argsort(-lengths, kind="stable")
+        batches = []
+        start = 0
+        while start < len(order):
+            width = int(widths[order[start]])
+            count = max(1, self.tokens_per_batch // width)
+            rows = order[start : start + count]
+            if self.static:  # all of one width, filled up with empty rows
+                rows = rows[widths[rows] == width]
+            batches.append(Batch(rows, (count if self.static else len(rows), width)))
+            start += len(rows)
+        return batches
+
+    def compile(self, lengths: Sequence[int] | np.ndarray) -> float:
+        """Run one empty batch of every shape that rows of these lengths need; seconds it took.
+
+        Prediction does it by itself. Call it to have the time apart, or before serving.
+        """
+        begun = time.perf_counter()
+        shapes = list(dict.fromkeys(batch.shape for batch in self.plan(lengths)))
+        for shape in shapes if self.static else shapes[:3]:
+            self._model.predict_on_batch(self._inputs(np.ones(shape, np.int32), None))
+        return time.perf_counter() - begun
+
+    def predict(
+        self,
+        token_ids: Ids,
+        segment_ids: Ids | None = None,
+        *,
+        progress: Callable[[Iterable[Batch]], Iterable[Batch]] | None = None,
+    ) -> Any:
+        """Predict, in the order of the rows.
+
+        Args:
+            token_ids: N rows of ids, as lists or as one array (N, n) padded with 0 at the end.
+            segment_ids: N rows of the same lengths, or an array of the same shape; None for a model
+                without them or for all 0.
+            progress: wraps the list of batches while it is run through; `tqdm.tqdm`, say.
+
+        Returns:
+            What the model gives: (N, ...) for an output without a sequence axis; for one of shape
+            (b, n, ...), a list of N arrays cut to their rows' lengths. A list of these where the
+            model has several outputs.
+
+        Raises:
+            ValueError: no rows, or segments of another length than their tokens.
+        """
+        rows, lengths = _rows(token_ids)
+        segments = None if segment_ids is None else _segments(segment_ids, lengths)
+        batches = self.plan(lengths)
+        found: list[list[Any]] = [[None] * len(rows) for _ in self._model.outputs]
+        sequences = [len(x.shape) > 1 and x.shape[1] is None for x in self._model.outputs]
+        for batch in batches if progress is None else progress(batches):
+            ids = _padded(rows, batch)
+            inputs = self._inputs(ids, None if segments is None else _padded(segments, batch))
+            outputs = self._model.predict_on_batch(inputs)
+            for kept, output, is_sequence in zip(
+                found, outputs if isinstance(outputs, list) else [outputs], sequences, strict=True
+            ):
+                for row, value in zip(batch.rows, np.asarray(output), strict=False):
+                    # A copy: a slice would keep the whole padded batch alive.
+                    kept[row] = value[: lengths[row]].copy() if is_sequence else value
+        results = [
+            kept if is_sequence else np.stack(kept)
+            for kept, is_sequence in zip(found, sequences, strict=True)
+        ]
+        return results if len(results) > 1 else results[0]
+
+    def _inputs(self, token_ids: np.ndarray, segment_ids: np.ndarray | None) -> Any:
+        if len(self._model.inputs) == 1:
+            return token_ids
+        return [token_ids, np.zeros_like(token_ids) if segment_ids is None else segment_ids]
+
+
+def _rows(token_ids: Ids) -> tuple[Sequence[Any], np.ndarray]:
+    if not len(token_ids):
+        raise ValueError("there is nothing to predict: token_ids has no rows")
+    if isinstance(token_ids, np.ndarray) and token_ids.ndim == 2:
+        # Padding is what follows the last id that is not 0; a 0 in between is somebody's token.
+        real = token_ids[:, ::-1] != 0
+        lengths = np.where(real.any(axis=1), token_ids.shape[1] - real.argmax(axis=1), 1)
+        return token_ids, np.minimum(lengths, token_ids.shape[1])
+    return token_ids, np.array([len(row) for row in token_ids])
+
+
+def _segments(segment_ids: Ids, lengths: np.ndarray) -> Ids:
+    if len(segment_ids) != len(lengths):
+        raise ValueError(f"{len(lengths)} rows of token_ids and {len(segment_ids)} of segment_ids")
+    short = [i for i, n in enumerate(lengths) if len(segment_ids[i]) < n]
+    if short:
+        i = short[0]
+        raise ValueError(
+            f"row {i} has {lengths[i]} tokens and {len(segment_ids[i])} segment ids: one a token"
+        )
+    return segment_ids
+
+
+def _padded(rows: Any, batch: Batch) -> np.ndarray:
+    height, width = batch.shape
+    if isinstance(rows, np.ndarray) and rows.ndim == 2:
+        values = rows[batch.rows, :width].astype(np.int32)
+        return np.pad(values, ((0, height - len(values)), (0, width - values.shape[1])))
+    padded = np.zeros((height, width), np.int32)
+    for line, row in zip(padded, batch.rows, strict=False):
+        values = rows[row][:width]
+        line[: len(values)] = values
+    return padded

@@ -1,0 +1,123 @@
+"""Length-sorted prediction gives what the model gives, row by row."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from _reference import random_checkpoint
+from _tiny import CONFIG
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bert4kexue.models import build_transformer_model
+from bert4kexue.models.prediction import SortedPredictor
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Pooled vectors and token probabilities, two outputs of two kinds."""
+    weights = random_checkpoint(CONFIG, "roformer", seed=1)
+    return build_transformer_model(
+        CONFIG, weights, model="roformer", with_pool="linear", with_mlm="softmax"
+    )
+
+
+def random_rows(seed, count, longest):
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, longest + 1, count)
+    token_ids = [rng.integers(1, CONFIG["vocab_size"], n).tolist() for n in lengths]
+    segment_ids = [sorted(rng.integers(0, 2, n).tolist()) for n in lengths]
+    return token_ids, segment_ids
+
+
+def alone(model, token_ids, segment_ids):
+    outputs = [
+        model([np.array([t], "int32"), np.array([s], "int32")], training=False)
+        for t, s in zip(token_ids, segment_ids, strict=True)
+    ]
+    return [[keras.ops.convert_to_numpy(x)[0] for x in part] for part in zip(*outputs, strict=True)]
+
+
+@pytest.mark.parametrize("options", [{}, {"multiple": 4}, {"tokens_per_batch": 1}])
+def test_every_row_is_what_it_is_alone_and_in_its_place(model, options):
+    token_ids, segment_ids = random_rows(0, 23, 9)
+    pooled, tokens = SortedPredictor(model, **{"tokens_per_batch": 24, **options}).predict(
+        token_ids, segment_ids
+    )
+    expected_pooled, expected_tokens = alone(model, token_ids, segment_ids)
+    np.testing.assert_allclose(pooled, np.stack(expected_pooled), atol=1e-5)
+    for found, expected in zip(tokens, expected_tokens, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_an_array_padded_with_zeros_is_as_good_as_lists(model):
+    token_ids, segment_ids = random_rows(1, 11, 8)
+    predictor = SortedPredictor(model)
+    pad = [np.array([row + [0] * (12 - len(row)) for row in x]) for x in (token_ids, segment_ids)]
+    for padded, listed in zip(
+        predictor.predict(*pad), predictor.predict(token_ids, segment_ids), strict=True
+    ):
+        for a, b in zip(padded, listed, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_progress_sees_every_batch(model):
+    token_ids, _ = random_rows(2, 9, 6)
+    seen = []
+
+    def watch(batches):
+        for batch in batches:
+            seen.extend(batch.rows)
+            yield batch
+
+    SortedPredictor(model, tokens_per_batch=8).predict(token_ids, progress=watch)
+    assert sorted(seen) == list(range(9))
+
+
+@given(
+    st.lists(st.integers(0, 60), min_size=1, max_size=80),
+    st.integers(1, 200),
+    st.integers(1, 16),
+    st.booleans(),
+)
+@settings(max_examples=100, deadline=None)
+def test_plans_hold_every_row_once_and_fit(lengths, tokens, multiple, static):
+    predictor = SortedPredictor.__new__(SortedPredictor)
+    predictor.tokens_per_batch, predictor.multiple, predictor.static = tokens, multiple, static
+    batches = predictor.plan(lengths)
+    assert sorted(i for batch in batches for i in batch.rows) == list(range(len(lengths)))
+    for rows, (height, width) in batches:
+        assert len(rows) <= height
+        assert height == 1 or height * width <= tokens
+        assert max(lengths[i] for i in rows) <= width
+        assert width % multiple == 0
+    if static:
+        assert len({batch.shape for batch in batches}) <= -(-max(lengths) // multiple) + 1
+
+
+def test_the_users_model_is_left_as_it_was(model):
+    before = model.compiled
+    SortedPredictor(model, jit_compile=False).predict(random_rows(3, 4, 5)[0])
+    assert model.compiled == before
+
+
+@pytest.mark.parametrize(
+    ("token_ids", "segment_ids", "message"),
+    [
+        ([], None, "no rows"),
+        ([[1, 2]], [[0, 0], [0]], "1 rows of token_ids and 2"),
+        ([[1, 2], [3, 4, 5]], [[0, 0], [0, 0]], "row 1 has 3 tokens and 2 segment ids"),
+    ],
+)
+def test_bad_rows_are_told(model, token_ids, segment_ids, message):
+    with pytest.raises(ValueError, match=message):
+        SortedPredictor(model).predict(token_ids, segment_ids)
+
+
+def test_bad_arguments_are_told(model):
+    with pytest.raises(ValueError, match="must be 1 or more"):
+        SortedPredictor(model, tokens_per_batch=0)
+    images = keras.Input((8, 8, 3))
+    with pytest.raises(ValueError, match=r"got inputs \[\(None, 8, 8, 3\)\]"):
+        SortedPredictor(keras.Model(images, keras.layers.Flatten()(images)))
