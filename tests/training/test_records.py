@@ -1,0 +1,218 @@
+"""Corpora become shards that depend on the text and the vocabulary alone."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from bert4kexue.text.segment import word_segmenter
+from bert4kexue.text.wordpiece import Tokenizer
+from bert4kexue.training import preparation
+from bert4kexue.training.corpora import Corpus, CorpusError
+from bert4kexue.training.preparation import marked_tokens, prepare
+from bert4kexue.training.records import ID_MASK, SENTENCE, WORD, Records, RecordsError
+
+LINES = [
+    "北京是中国的首都。人口很多！",
+    "今天天气不错",
+    "keras很好用，我喜欢。",
+    "  ",
+    "自然语言处理",
+]
+
+
+@pytest.fixture
+def vocabulary(tmp_path):
+    characters = sorted({c for line in LINES for c in line if c.strip()})
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "ke", "##ras", *characters]
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join(tokens), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    path = tmp_path / "corpus.txt"
+    path.write_text("\n".join(LINES), encoding="utf-8")
+    return Corpus(paths=(path,))
+
+
+def contents(folder):
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
+
+
+def texts(records, vocabulary):
+    tokens = vocabulary.read_text(encoding="utf-8").split("\n")
+    return ["".join(tokens[i & ID_MASK].removeprefix("##") for i in row) for row in records]
+
+
+def test_every_document_is_there_in_order(corpus, vocabulary, tmp_path):
+    prepared = prepare(corpus, vocabulary, tmp_path / "records", characters=10)
+    records = Records(tmp_path / "records", vocabulary, verify=True)
+    assert texts(records, vocabulary) == [line.strip() for line in LINES if line.strip()]
+    assert prepared.shards > 1
+    assert prepared.documents == len(records) == 4
+    assert prepared.tokens == sum(records.lengths)
+    assert [len(records[i]) for i in range(4)] == records.lengths.tolist()
+
+
+def test_words_and_sentences_are_marked_where_they_begin(vocabulary):
+    tokenizer = Tokenizer(vocabulary, do_lower_case=True)
+    cut = word_segmenter(backend="jieba")
+    (ids,) = marked_tokens(tokenizer, cut, [LINES[0]])
+    characters = list(LINES[0])
+    words, sentences = [], []
+    for character, i in zip(characters, ids, strict=True):
+        if i & SENTENCE:
+            sentences.append("")
+        if i & WORD:
+            words.append("")
+        sentences[-1] += character
+        words[-1] += character
+    assert words == cut(LINES[0])
+    assert sentences == ["北京是中国的首都。", "人口很多！"]
+
+
+def test_a_continuation_begins_no_word(vocabulary):
+    tokenizer = Tokenizer(vocabulary, do_lower_case=True)
+    (ids,) = marked_tokens(tokenizer, lambda text: ["keras", text[5:]], [LINES[2]])
+    assert [bool(i & WORD) for i in ids[:3]] == [True, False, True]
+
+
+def test_shards_do_not_depend_on_processes_or_interruptions(
+    corpus, vocabulary, tmp_path, monkeypatch
+):
+    prepare(corpus, vocabulary, tmp_path / "one", characters=8)
+    prepare(corpus, vocabulary, tmp_path / "two", characters=8, workers=2)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+    written = []
+    write = preparation._Worker.write
+
+    def failing(self, number, *rest):
+        if len(written) == 1:
+            raise OSError(28, "No space left on device")
+        written.append(number)
+        return write(self, number, *rest)
+
+    monkeypatch.setattr(preparation._Worker, "write", failing)
+    with pytest.raises(OSError, match="No space left"):
+        prepare(corpus, vocabulary, tmp_path / "three", characters=8)
+    with pytest.raises(RecordsError, match="no finished records"):
+        Records(tmp_path / "three")
+    monkeypatch.undo()
+    again = prepare(corpus, vocabulary, tmp_path / "three", characters=8)
+    assert again.reused == 1
+    assert contents(tmp_path / "one") == contents(tmp_path / "three")
+
+
+def test_progress_is_shown_every_shard(corpus, vocabulary, tmp_path):
+    seen = []
+
+    def watch(numbers):
+        for number in numbers:
+            seen.append(number)
+            yield number
+
+    prepared = prepare(corpus, vocabulary, tmp_path / "r", characters=8, progress=watch)
+    assert seen == list(range(prepared.shards))
+
+
+def test_json_lines_and_blocks_give_the_same_documents(tmp_path):
+    path = tmp_path / "c.jsonl"
+    rows = [json.dumps({"text": line, "id": 1}, ensure_ascii=False) for line in LINES]
+    path.write_text("\n".join(rows), encoding="utf-8")
+    expected = [line.strip() for line in LINES if line.strip()]
+    assert list(Corpus(paths=(path,)).documents()) == expected
+    path = tmp_path / "c.txt"
+    path.write_text("\ufeff甲\n乙\n\n\n丙\r\n", encoding="utf-8")
+    assert list(Corpus(paths=(path,), layout="block").documents()) == ["甲\n乙", "丙"]
+
+
+def test_parquet(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "c.parquet"
+    parquet.write_table(pa.table({"body": ["甲", None, "乙"]}), path)
+    assert list(Corpus(paths=(path,), field="body").documents()) == ["甲", "乙"]
+    with pytest.raises(CorpusError, match=r"no column 'text'; it has \['body'\]"):
+        list(Corpus(paths=(path,)).documents())
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "holds no text"),
+        (b" \n\t\n", "holds no text"),
+        ("好\n".encode() + "中文".encode("gb18030"), "line 2 is not UTF-8.*reads as GB18030"),
+        (b"ok\n\xff\xfe\n", "line 2 is not UTF-8"),
+        (b"a\n" + b"x" * (1 << 20), "line 2 is longer than 1,000,000 bytes"),
+    ],
+)
+def test_bad_text_is_told_with_its_line_and_nothing_is_written(data, message, vocabulary, tmp_path):
+    path = tmp_path / "bad.txt"
+    path.write_bytes(data)
+    with pytest.raises(CorpusError, match=message):
+        prepare(Corpus(paths=(path,)), vocabulary, tmp_path / "records")
+    assert not list((tmp_path / "records").glob("shard-*"))
+    assert not (tmp_path / "records" / "records.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("{", "line 1 is no JSON"), ('{"body": "x"}', r"under 'text'; it has \['body'\]")],
+)
+def test_bad_json_is_told_with_its_line(line, message, tmp_path):
+    path = tmp_path / "bad.jsonl"
+    path.write_text(line, encoding="utf-8")
+    with pytest.raises(CorpusError, match=message):
+        list(Corpus(paths=(path,)).documents())
+
+
+def test_a_corpus_that_changes_between_runs_is_refused(corpus, vocabulary, tmp_path):
+    prepare(corpus, vocabulary, tmp_path / "records")
+    corpus.paths[0].write_text("\n".join([*LINES, "多一行"]), encoding="utf-8")
+    with pytest.raises(RecordsError, match="another corpus"):
+        prepare(corpus, vocabulary, tmp_path / "records")
+
+
+def test_a_change_of_the_same_length_is_written_anew(corpus, vocabulary, tmp_path):
+    prepare(corpus, vocabulary, tmp_path / "records", characters=8)
+    text = corpus.paths[0].read_text(encoding="utf-8")
+    corpus.paths[0].write_text(text.replace("天气", "气天"), encoding="utf-8")
+    prepared = prepare(corpus, vocabulary, tmp_path / "records", characters=8)
+    assert prepared.reused == prepared.shards - 1
+    assert "今天气天不错" in texts(Records(tmp_path / "records"), vocabulary)
+
+
+def test_a_deleted_damaged_or_foreign_shard_is_told(corpus, vocabulary, tmp_path):
+    folder = tmp_path / "records"
+    prepare(corpus, vocabulary, folder, characters=8)
+    path = folder / "shard-00001.tokens.npy"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(RecordsError, match="changed since it was written"):
+        Records(folder, verify=True)
+    path.write_bytes(data[:-4])
+    with pytest.raises(RecordsError, match=r"shard 1 of .* is damaged"):
+        Records(folder)
+    os.remove(path)
+    with pytest.raises(RecordsError, match=r"shard 1 of .* is missing"):
+        Records(folder)
+    prepare(corpus, vocabulary, folder, characters=8)
+    other = tmp_path / "other.txt"
+    other.write_text(vocabulary.read_text(encoding="utf-8") + "\n新", encoding="utf-8")
+    with pytest.raises(RecordsError, match="another vocabulary"):
+        Records(folder, other)
+
+
+def test_the_checksum_tells_other_records(corpus, vocabulary, tmp_path):
+    for name in ("a", "b"):
+        prepare(corpus, vocabulary, tmp_path / name)
+    assert Records(tmp_path / "a").checksum() == Records(tmp_path / "b").checksum()
+    prepare(corpus, vocabulary, tmp_path / "c", do_lower_case=False, characters=8)
+    assert Records(tmp_path / "a").checksum() != Records(tmp_path / "c").checksum()
+    assert isinstance(np.asarray(Records(tmp_path / "a")[0]), np.ndarray)
