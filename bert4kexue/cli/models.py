@@ -6,11 +6,11 @@ import argparse
 from typing import Any
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
+def add_model_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """--model and --family."""
     parser.add_argument(
         "--model",
-        required=True,
+        required=required,
         metavar="NAME",
         help="folder in the original layout (bert_config.json, vocab.txt, bert_model.ckpt.*), its "
         ".zip or .tar.gz, or a name in pretrained/",
