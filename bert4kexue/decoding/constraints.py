@@ -44,14 +44,16 @@ class TreeConstraint:
     Args:
         tree: keys end with the decoder's end id.
         vocab_size: the columns of `allowed`; as many as the rows at hand need when None.
+        vocabulary: the `vocabulary_hash` of the tokenizer in use; a tree of another is refused.
 
     Raises:
-        ValueError: the tree holds no key.
+        ValueError: the tree holds no key, or was built with another vocabulary.
     """
 
-    def __init__(self, tree: PrefixTree, vocab_size: int | None = None) -> None:
-        if not len(tree):
-            raise ValueError("the prefix tree holds no key, so no token is allowed: add keys to it")
+    def __init__(
+        self, tree: PrefixTree, vocab_size: int | None = None, *, vocabulary: str | None = None
+    ) -> None:
+        check_tree(tree, vocabulary)
         self.tree = tree
         self.vocab_size = vocab_size
 
@@ -104,6 +106,17 @@ def as_constraint(rule: Constraint | PrefixTree | None) -> Constraint | None:
     raise ValueError(
         f"a constraint is a PrefixTree or has initial_state, allowed and advance, got {rule!r}"
     )
+
+
+def check_tree(tree: PrefixTree, vocabulary: str | None) -> None:
+    """Refuse a tree without keys, or of another vocabulary."""
+    if not len(tree):
+        raise ValueError("the prefix tree holds no key, so no token is allowed: add keys to it")
+    if vocabulary is not None and tree.vocabulary not in ("", vocabulary):
+        raise ValueError(
+            f"the tree was built with another vocabulary ({tree.vocabulary[:12]}..., not "
+            f"{vocabulary[:12]}...): build it again with this tokenizer"
+        )
 
 
 def check_width(largest: int, vocab_size: int) -> None:
