@@ -11,5 +11,5 @@ from bert4kexue.decoding.substring import SubstringConstraint as SubstringConstr
 from bert4kexue.decoding.token_constraints import BannedWords as BannedWords
 from bert4kexue.decoding.token_constraints import ForcedPrefix as ForcedPrefix
 from bert4kexue.decoding.trie import PrefixTree as PrefixTree
-from bert4kexue.decoding.trie import TreeArrays as TreeArrays
+from bert4kexue.decoding.trie_vector import TreeArrays as TreeArrays
 from bert4kexue.decoding.trie import vocabulary_hash as vocabulary_hash

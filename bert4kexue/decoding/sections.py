@@ -29,7 +29,7 @@ from bert4kexue._files import atomic_write
 _HEADER = struct.Struct("<8sIIQII")
 _ENTRY = struct.Struct("<16s8sQQII")
 _ALIGN = 64
-_DTYPES = ("<i4", "<i8", "|u1")
+_DTYPES = ("<i4", "<u2", "<u4", "<i8", "|u1")
 
 
 def write(

@@ -1,15 +1,12 @@
 """A set of token sequences as a compact prefix tree, with strings attached to its keys.
 
-The tree is two flat arrays. Its nodes are numbered level by level, the root is 0, and the children
-of one node follow each other, sorted by token. So the edge that leads to node ``i + 1`` is edge
-``i``, and a node needs one number only, where its edges begin:
+The arrays are those of `trie_build`: nodes and edges level by level as far as keys share their
+beginnings, and what remains of each key as a tail in a pool where equal tails are one. So a node is
+one of two things, both plain integers that a decoder holds per hypothesis:
 
-    ``offsets[node] : offsets[node + 1]``   the edges of a node
-    ``tokens[edge]``                        the token on an edge, which leads to node ``edge + 1``
-
-Two consequences carry everything else. A tree is built one level at a time by sorting integers,
-without a Python object per node. And on each level the descendants of a node are one interval of
-nodes, so keys below a prefix are counted without visiting them.
+    inner   its number, 0 for the root
+    tail    ``(edge + 1) << 32 | place``, the edge that left the shared part (it says which key
+            this is) and the place in the pool of the token that comes next
 
 A key must carry its own terminator where one key may begin with another and both are to be decoded
 (`S [SEP] P [SEP] M [SEP]`, not `S [SEP] P [SEP] M`): a decoder stops at the terminator and would
@@ -19,32 +16,22 @@ otherwise never choose between stopping and going on.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from bert4kexue.decoding import sections
+from bert4kexue.decoding import sections, trie_vector
+from bert4kexue.decoding.trie_build import LEAF, MAX_TOKEN, build_arrays
+from bert4kexue.decoding.trie_check import check_sections
+from bert4kexue.decoding.trie_vector import PLACE, TAIL, Children, TreeArrays
+from bert4kexue.decoding.values import encode_texts, texts_of, value_arrays
 
 KIND = b"B4KTREE\n"
-VERSION = 1
+VERSION = 2
 ABSENT = -1
-MAX_TOKEN = 2**31 - 1
-
-
-class TreeArrays(NamedTuple):
-    """A tree as plain arrays, nodes numbered breadth-first: edge ``i`` leads to node i + 1."""
-
-    offsets: np.ndarray
-    """(nodes + 1,) int32: the edges of node ``i`` are ``offsets[i]:offsets[i + 1]``."""
-    tokens: np.ndarray
-    """(edges,) int32: the token on an edge; ascending within a node."""
-    ends: np.ndarray
-    """(keys,) int32: the nodes where a key ends, ascending."""
-    keys: np.ndarray
-    """(keys,) int32: which key ends there, as a number for `PrefixTree.values_of`."""
 
 
 class PrefixTree:
@@ -61,19 +48,32 @@ class PrefixTree:
 
     Attributes:
         vocabulary: the `vocabulary_hash` of the tokens behind the ids, '' if none was given.
+        node_count: the number of nodes, one for each different beginning of a key.
+        depth: the length of the longest key.
     """
 
     root = 0
 
-    def __init__(self, arrays: Mapping[str, np.ndarray], vocabulary: str = "") -> None:
-        self.vocabulary = vocabulary
+    def __init__(self, arrays: Mapping[str, np.ndarray], about: Mapping[str, object]) -> None:
+        self.vocabulary = str(about.get("vocabulary", ""))
+        self.node_count = int(about["nodes"])  # type: ignore[call-overload]
+        self.depth = int(about["depth"])  # type: ignore[call-overload]
+        self._count = int(about["keys"])  # type: ignore[call-overload]
         self._arrays = dict(arrays)
-        self._tokens = arrays["tokens"]  # (edges,)
-        self._offsets = arrays["offsets"]  # (nodes + 1,)
-        self._ends = arrays["ends"]  # (keys,) nodes where a key ends, ascending
-        self._value_offsets = arrays["value_offsets"]  # (keys + 1,) into the values
-        self._text_offsets = arrays["text_offsets"]  # (values + 1,) into the bytes
-        self._text = arrays["text"]  # (bytes,) UTF-8
+        ids = arrays["ids"]
+        if len(ids) > 1 and not 0 <= ids[1:].min() <= ids.max() <= MAX_TOKEN:
+            raise ValueError(f"the tree's token ids must be 0 to {MAX_TOKEN}: build it again")
+        ranks_of = np.zeros(int(ids.max(initial=-1)) + 1, np.int32)
+        ranks_of[ids[1:]] = np.arange(1, len(ids), dtype=np.int32)
+        self._ids = ids
+        self._ranks = arrays["ranks"]
+        self._tails = arrays["tails"]
+        # A number read through a memoryview is a Python integer, several times as fast as NumPy's.
+        self._rank_of = ranks_of.data
+        self._offset_at = arrays["offsets"].data
+        self._rank_at = arrays["ranks"].data
+        self._target_at = arrays["targets"].data
+        self._tail_at = arrays["tails"].data
         self._file: sections.MappedFile | None = None
 
     @classmethod
@@ -87,7 +87,7 @@ class PrefixTree:
         """The tree of these keys.
 
         Args:
-            keys: token id sequences, in any order; duplicates are one key. Ids are 0 to 2^31 - 1.
+            keys: token id sequences, in any order; duplicates are one key. Ids are 0 to 2^20.
             values: one string per given key. Duplicated keys gather theirs, in the order given.
             vocabulary: what `vocabulary_hash` says of the vocabulary behind the ids.
 
@@ -95,9 +95,9 @@ class PrefixTree:
             ValueError: an id out of range, or another number of values than of keys.
         """
         keys = list(keys)
-        lengths = np.fromiter((len(key) for key in keys), np.int64, len(keys))
-        flat = np.fromiter(chain.from_iterable(keys), np.int64, int(lengths.sum()))
-        starts = np.concatenate([[0], np.cumsum(lengths)])
+        starts = np.zeros(len(keys) + 1, np.int64)
+        np.cumsum(np.fromiter(map(len, keys), np.int64, len(keys)), out=starts[1:])
+        flat = np.fromiter(chain.from_iterable(keys), np.int64, int(starts[-1]))
         return cls.from_arrays(flat, starts, values, vocabulary=vocabulary)
 
     @classmethod
@@ -105,71 +105,122 @@ class PrefixTree:
         cls,
         tokens: np.ndarray,
         starts: np.ndarray,
-        values: Sequence[str] | None = None,
+        values: Sequence[str] | tuple[np.ndarray, np.ndarray] | None = None,
         *,
         vocabulary: str = "",
     ) -> PrefixTree:
         """`from_keys` for keys laid end to end: key ``i`` is ``tokens[starts[i]:starts[i + 1]]``.
 
-        Fastest when the keys are sorted; correct in any order.
+        Twenty million keys are a matter of a minute; see `trie_build.build_arrays` for the memory.
+
+        Args:
+            tokens: (tokens,) of any integer dtype; may be a memory map.
+            starts: (keys + 1,)
+            values: strings, or (UTF-8 bytes laid end to end, where each begins (keys + 1,)).
+            vocabulary: as in `from_keys`.
         """
-        tokens, starts = np.asarray(tokens, np.int64), np.asarray(starts, np.int64)
-        if tokens.size and not (tokens.min() >= 0 and tokens.max() <= MAX_TOKEN):
-            raise ValueError(
-                f"token ids of a key must be 0 to {MAX_TOKEN}, got {tokens.min()} to "
-                f"{tokens.max()}: pass ids of a tokenizer"
-            )
-        count = len(starts) - 1
-        if values is not None and len(values) != count:
-            raise ValueError(
-                f"one value per key is needed, got {len(values)} values for {count} keys: repeat "
-                "a key for each further value"
-            )
-        edges, offsets, end_of_key = _build_levels(tokens, starts)
-        ends = np.unique(end_of_key)
-        arrays = {
-            "tokens": edges.astype(np.int32),
-            "offsets": _narrow(offsets),
-            "ends": _narrow(ends),
-            **_value_arrays(np.searchsorted(ends, end_of_key), len(ends), values),
-        }
-        return cls(arrays, vocabulary)
+        tokens, count = np.asarray(tokens), len(starts) - 1
+        if values is not None:
+            text, bounds = values if isinstance(values, tuple) else encode_texts(values)
+            if len(bounds) != count + 1:
+                raise ValueError(
+                    f"one value per key is needed, got {len(bounds) - 1} values for {count} keys: "
+                    "repeat a key for each further value"
+                )
+        plan = build_arrays(tokens, starts)
+        leaves = int((plan.arrays["targets"] >= LEAF).sum())
+        arrays = plan.arrays
+        if values is not None:
+            arrays |= value_arrays(plan.numbers, leaves, text, bounds)
+        about = {"keys": leaves, "nodes": plan.nodes, "depth": plan.depth}
+        return cls(arrays, about | {"vocabulary": vocabulary})
 
     def __len__(self) -> int:
         """The number of different keys."""
-        return len(self._ends)
-
-    @property
-    def node_count(self) -> int:
-        """The number of nodes, the root included."""
-        return len(self._offsets) - 1
-
-    @property
-    def depth(self) -> int:
-        """The length of the longest key."""
-        first, last, depth = 0, 1, -1
-        while first < last:
-            first, last = int(self._offsets[first]) + 1, int(self._offsets[last]) + 1
-            depth += 1
-        return depth
+        return self._count
 
     def __iter__(self) -> Iterator[tuple[int, ...]]:
         """All keys in lexicographic order."""
         return self._walk(self.root)
 
     def allowed(self, node: int) -> np.ndarray:
-        """The tokens that may follow at `node`, ascending: a read-only view, (children,) int32."""
-        return self._tokens[self._offsets[node] : self._offsets[node + 1]]
+        """The tokens that may follow at `node`, ascending, (children,) int32."""
+        try:
+            if node >= TAIL:
+                rank = self._tail_at[node & PLACE]
+                return self._ids[rank : rank + 1] if rank else self._ids[:0]
+            first, last = self._offset_at[node], self._offset_at[node + 1]
+            if first < last and not self._rank_at[first]:
+                first += 1  # the end of a key
+            return self._ids.take(self._ranks[first:last])
+        except IndexError:
+            raise self._no_node(node) from None
 
     def step(self, node: int, token: int) -> int:
         """The node reached from `node` by `token`, or -1 where there is none."""
-        tokens = self.allowed(node)
-        if not 0 <= token <= MAX_TOKEN:
+        try:
+            rank = self._rank_of[token] if token >= 0 else 0
+        except IndexError:
             return ABSENT
-        place = _place(tokens, token)
-        if place == len(tokens) or tokens[place] != token:
+        if not rank:
             return ABSENT
-        return int(self._offsets[node]) + place + 1
+        try:
+            if node >= TAIL:
+                return node + 1 if self._tail_at[node & PLACE] == rank else ABSENT
+            last = self._offset_at[node + 1]
+            edge = bisect_left(self._rank_at, rank, self._offset_at[node], last)
+            if edge >= last or self._rank_at[edge] != rank:
+                return ABSENT
+            target = self._target_at[edge]
+        except IndexError:
+            raise self._no_node(node) from None
+        if target >= LEAF:
+            return (edge + 1) << 32 | target - LEAF
+        if target <= node:  # a node leads to later ones: so no walk is endless
+            raise self._no_node(target)
+        return target
+
+    def step_many(self, nodes: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """`step` for each row of a beam: (b,) nodes and tokens to (b,) int64; -1 stays -1."""
+        step = self.step
+        pairs = zip(np.asarray(nodes).tolist(), np.asarray(tokens).tolist(), strict=True)
+        return np.array(
+            [step(node, token) if node != ABSENT else ABSENT for node, token in pairs], np.int64
+        )
+
+    def children(self, nodes: np.ndarray) -> Children:
+        """The edges of several nodes at once, ragged: (b,) nodes; a node of -1 has none."""
+        try:
+            return trie_vector.children(self._arrays, np.asarray(nodes, np.int64))
+        except IndexError:
+            raise self._no_node(nodes) from None
+
+    def allowed_mask(
+        self, nodes: np.ndarray, vocab_size: int, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Which tokens may follow each node: (b,) nodes to (b, vocab_size) bool.
+
+        Args:
+            nodes: of `step_many`; a node of -1 allows nothing.
+            vocab_size: the columns.
+            out: an array to write into, which saves allocating one a step.
+
+        Raises:
+            ValueError: a token is beyond `vocab_size`.
+        """
+        mask = np.empty((len(nodes), vocab_size), bool) if out is None else out
+        mask.fill(False)
+        for row, node in enumerate(np.asarray(nodes).tolist()):
+            if node != ABSENT:
+                tokens = self.allowed(node)
+                try:
+                    mask[row, tokens] = True
+                except IndexError:
+                    raise ValueError(
+                        f"token {int(tokens[-1])} of the tree is beyond the {vocab_size} columns "
+                        "of the mask: use the vocabulary the tree was built with"
+                    ) from None
+        return mask
 
     def find(self, prefix: Sequence[int]) -> int:
         """The node of a prefix, or -1 where no key begins with it."""
@@ -182,7 +233,19 @@ class PrefixTree:
 
     def is_key(self, node: int) -> bool:
         """Whether a key ends at `node`."""
-        return self._rank(node) != ABSENT
+        try:
+            if node >= TAIL:
+                return not self._tail_at[node & PLACE]
+            first = self._offset_at[node] if node >= 0 else 0
+            return node >= 0 and first < self._offset_at[node + 1] and not self._rank_at[first]
+        except IndexError:
+            raise self._no_node(node) from None
+
+    def number(self, node: int) -> int:
+        """The number of the key that ends at `node`, 0 to ``len(tree) - 1``; -1 where none does."""
+        if not self.is_key(node):
+            return ABSENT
+        return self._leaves((node >> 32) - 1 if node >= TAIL else self._offset_at[node])
 
     def contains(self, key: Sequence[int]) -> bool:
         """Whether `key` is one of the keys (not only the beginning of one)."""
@@ -192,11 +255,15 @@ class PrefixTree:
     __contains__ = contains
 
     def count(self, node: int = root) -> int:
-        """The number of keys at and below `node`; takes one search per level, visits no node."""
+        """The exact number of keys at and below `node`; some sums per level, visits no node."""
+        if node == self.root or node >= TAIL or node == ABSENT:
+            return {self.root: self._count, ABSENT: 0}.get(node, 1)
         first, last, total = node, node + 1, 0
         while first < last:
-            total += _place(self._ends, last) - _place(self._ends, first)
-            first, last = int(self._offsets[first]) + 1, int(self._offsets[last]) + 1
+            begin, end = self._offset_at[first], self._offset_at[last]
+            total += self._leaves(end) - self._leaves(begin)
+            # The edges to nodes lead to nodes 1, 2, 3 ... in their order.
+            first, last = begin - self._leaves(begin) + 1, end - self._leaves(end) + 1
         return total
 
     def completions(self, node: int = root, limit: int | None = None) -> list[tuple[int, ...]]:
@@ -217,33 +284,42 @@ class PrefixTree:
 
     def values(self, node: int) -> list[str]:
         """The strings of the key that ends at `node`; none where no key ends there."""
-        rank = self._rank(node)
-        return [] if rank == ABSENT else self.values_of(rank)
+        number = self.number(node)
+        return [] if number == ABSENT else self.values_of(number)
 
-    def values_of(self, rank: int) -> list[str]:
-        """The strings of key number `rank`, 0 to ``len(tree) - 1`` (`TreeArrays.keys`)."""
-        if not 0 <= rank < len(self):
-            raise ValueError(f"keys are numbered 0 to {len(self) - 1}, got {rank}")
-        first, last = int(self._value_offsets[rank]), int(self._value_offsets[rank + 1])
-        bounds = self._text_offsets[first : last + 1].tolist()
-        return [self._text[begin:end].tobytes().decode("utf-8") for begin, end in pairwise(bounds)]
+    def values_of(self, number: int) -> list[str]:
+        """The strings of key `number`, 0 to ``len(tree) - 1``."""
+        if not 0 <= number < len(self):
+            raise ValueError(f"keys are numbered 0 to {len(self) - 1}, got {number}")
+        return texts_of(self._arrays, number) if "text" in self._arrays else []
 
     def as_arrays(self) -> TreeArrays:
-        """The whole tree as plain arrays, for trees that a graph should hold."""
-        keys = np.arange(len(self), dtype=np.int32)
-        ends = self._ends.astype(np.int32, copy=False)
-        return TreeArrays(self._offsets.astype(np.int32, copy=False), self._tokens, ends, keys)
+        """The whole tree as plain arrays, tails written out, for trees that a graph should hold."""
+        return trie_vector.as_arrays(self._arrays, self.depth)
+
+    def key_blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """All keys in blocks, in no particular order.
+
+        Yields:
+            tokens: keys laid end to end, (tokens,) int32
+            lengths: of the keys, (keys,)
+            numbers: of the keys, for `values_of`, (keys,)
+        """
+        return trie_vector.key_blocks(self._arrays, self.depth)
 
     def save(self, path: str | Path) -> None:
         """Write the tree as one file, complete or not at all."""
-        about = {"vocabulary": self.vocabulary}
-        sections.write(path, KIND, VERSION, about, self._arrays)
+        about = {"keys": len(self), "nodes": self.node_count, "depth": self.depth}
+        sections.write(path, KIND, VERSION, about | {"vocabulary": self.vocabulary}, self._arrays)
 
     @classmethod
     def load(
-        cls, path: str | Path, *, vocabulary: str | None = None, verify: bool = True
+        cls, path: str | Path, *, vocabulary: str | None = None, verify: bool = False
     ) -> PrefixTree:
         """Map a saved tree into memory; pages are read when they are used.
+
+        Header, sizes and table of sections are always checked, and no damage elsewhere makes a
+        call read outside the file.
 
         Args:
             path: a file that `save` wrote.
@@ -255,8 +331,8 @@ class PrefixTree:
         """
         file = sections.MappedFile(path, KIND, VERSION, verify=verify)
         try:
-            tree = cls(file.arrays, file.about.get("vocabulary", ""))
-            tree._check(path)
+            check_sections(file)
+            tree = cls(file.arrays, file.about)
             if vocabulary is not None and vocabulary != tree.vocabulary:
                 raise ValueError(
                     f"{path}: the tree was built with another vocabulary "
@@ -286,42 +362,27 @@ class PrefixTree:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _rank(self, node: int) -> int:
-        """The place among the keys (by node) of the key that ends at `node`."""
-        rank = _place(self._ends, node)
-        return rank if rank < len(self._ends) and self._ends[rank] == node else ABSENT
+    def _leaves(self, edge: int) -> int:
+        """How many edges before `edge` are leaves; for a leaf that is the number of its key."""
+        return int(trie_vector.leaves_before(self._arrays, np.array([edge]))[0])
 
     def _walk(self, node: int) -> Iterator[tuple[int, ...]]:
-        path: list[int] = []
-        if self.is_key(node):
-            yield ()
-        pending = [(int(self._offsets[node]), int(self._offsets[node + 1]))]
+        pending: list[tuple[int, tuple[int, ...]]] = [(node, ())]
         while pending:
-            edge, last = pending.pop()
-            if edge == last:
-                if pending:
-                    path.pop()
-                continue
-            pending.append((edge + 1, last))
-            path.append(int(self._tokens[edge]))
-            if self.is_key(edge + 1):
-                yield tuple(path)
-            pending.append((int(self._offsets[edge + 1]), int(self._offsets[edge + 2])))
+            node, path = pending.pop()
+            if len(path) > self.depth:
+                raise self._no_node(node)
+            if self.is_key(node):
+                yield path
+            edges = self.children(np.array([node]))
+            steps = zip(edges.tokens.tolist(), edges.nodes.tolist(), strict=True)
+            pending += [(child, (*path, token)) for token, child in steps][::-1]
 
-    def _check(self, path: str | Path) -> None:
-        ends_at = {
-            "offsets": (self._offsets, len(self._tokens)),
-            "value_offsets": (self._value_offsets, len(self._text_offsets) - 1),
-            "text_offsets": (self._text_offsets, len(self._text)),
-        }
-        for name, (array, last) in ends_at.items():
-            if len(array) == 0 or array[0] != 0 or array[-1] != last:
-                raise ValueError(
-                    f"{path}: section {name!r} of the tree does not fit the others: write the "
-                    "file again"
-                )
-        if len(self._offsets) != len(self._tokens) + 2 or len(self._value_offsets) != len(self) + 1:
-            raise ValueError(f"{path}: the tree's sections differ in size: write the file again")
+    def _no_node(self, node: object) -> ValueError:
+        return ValueError(
+            f"the tree has no node {node}, or its file is damaged: take nodes from `step` of this "
+            "tree, and check the file with `bert4kexue trie verify`"
+        )
 
 
 def vocabulary_hash(token_dict: Mapping[str, int]) -> str:
@@ -330,65 +391,3 @@ def vocabulary_hash(token_dict: Mapping[str, int]) -> str:
     for token, index in sorted(token_dict.items(), key=lambda item: (item[1], item[0])):
         digest.update(f"{index}\t{token}\n".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
-
-
-def _build_levels(
-    tokens: np.ndarray, starts: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Edges, offsets and the end node of each key, one level of the tree at a time.
-
-    The key ``parent * span + token`` sorts the edges of a level by parent first; its different
-    values are the level's edges in their final order.
-    """
-    lengths = np.diff(starts)
-    end_of_key = np.zeros(len(lengths), np.int64)
-    span = int(tokens.max()) + 1 if tokens.size else 1
-    active = np.flatnonzero(lengths > 0)  # the keys that reach this level
-    parents = np.zeros(len(active), np.int64)  # their nodes, counted within the level above
-    first, width, depth = 0, 1, 0  # the level above: its first node, its number of nodes
-    edges, child_counts = [], []
-    while width:
-        codes = parents * span + tokens[starts[active] + depth]
-        if not (codes[1:] >= codes[:-1]).all():
-            order = np.argsort(codes, kind="stable")
-            codes, active = codes[order], active[order]
-        fresh = np.ones(len(codes), bool)
-        fresh[1:] = codes[1:] != codes[:-1]
-        level = codes[fresh]
-        edges.append(level % span)
-        child_counts.append(np.bincount(level // span, minlength=width))
-        first, width, depth = first + width, len(level), depth + 1
-        nodes = np.cumsum(fresh) - 1
-        ended = lengths[active] == depth
-        end_of_key[active[ended]] = first + nodes[ended]
-        active, parents = active[~ended], nodes[~ended]
-    offsets = np.concatenate([[0], np.cumsum(np.concatenate(child_counts))])
-    return np.concatenate(edges), offsets, end_of_key
-
-
-def _value_arrays(
-    ranks: np.ndarray, key_count: int, values: Sequence[str] | None
-) -> dict[str, np.ndarray]:
-    """Values laid end to end as UTF-8, those of one key together and in the order given."""
-    if values is None:
-        ranks, values = ranks[:0], []
-    order = np.argsort(ranks, kind="stable")
-    encoded = [values[i].encode("utf-8") for i in order]
-    sizes = np.fromiter((len(text) for text in encoded), np.int64, len(encoded))
-    per_key = np.bincount(ranks, minlength=key_count)
-    return {
-        "value_offsets": _narrow(np.concatenate([[0], np.cumsum(per_key)])),
-        "text_offsets": _narrow(np.concatenate([[0], np.cumsum(sizes)])),
-        "text": np.frombuffer(b"".join(encoded), np.uint8),
-    }
-
-
-def _place(ascending: np.ndarray, number: int) -> int:
-    """Where `number` stands; asked in the array's own dtype, or NumPy would copy the array."""
-    return int(ascending.searchsorted(ascending.dtype.type(number)))
-
-
-def _narrow(numbers: np.ndarray) -> np.ndarray:
-    """Four bytes a number where they suffice."""
-    fits = numbers.size == 0 or numbers.max() < 2**31
-    return numbers.astype(np.int32 if fits else np.int64)

@@ -99,7 +99,7 @@ def test_prefix_key_needs_and_has_its_terminator():
     assert tree.allowed(tree.find([5, end, 6, end])).tolist() == [end, 7]
 
 
-@pytest.mark.parametrize("token", [-1, 2**31])
+@pytest.mark.parametrize("token", [-1, 2**20 + 1, 2**40])
 def test_ids_out_of_range_are_refused(token):
     with pytest.raises(ValueError, match="token ids of a key must be 0 to"):
         PrefixTree.from_keys([[1, token]])
@@ -118,12 +118,11 @@ def test_negative_limit_is_refused():
 def test_loaded_arrays_are_views_of_the_map(tmp_path):
     PrefixTree.from_keys([[1, 2], [3]], ["a", "b"]).save(tmp_path / "tree.bin")
     tree = PrefixTree.load(tmp_path / "tree.bin")
-    view = tree.allowed(tree.root)
-    assert not view.flags.owndata
-    assert not view.flags.writeable
-    assert not tree._tokens.flags.owndata
+    assert not any(array.flags.owndata for array in tree._arrays.values())
+    assert not any(array.flags.writeable for array in tree._arrays.values())
+    allowed = tree.allowed(tree.root)
     tree.close()
-    assert view.tolist() == [1, 3], "a view that is still held stays valid"
+    assert allowed.tolist() == [1, 3], "what was given stays valid"
 
 
 def test_file_can_be_replaced_by_itself(tmp_path):
@@ -168,14 +167,14 @@ def test_every_flipped_byte_of_header_and_sections_is_refused(saved, tmp_path):
         damaged[place] ^= 0x41
         path.write_bytes(damaged)
         try:
-            PrefixTree.load(path).close()
+            PrefixTree.load(path, verify=True).close()
         except ValueError as error:
             assert "flipped.bin" in str(error)  # noqa: PT017
         else:
             unnoticed.append(place)
     # Only the zeros between sections may differ without harm.
     assert all(saved[place] == 0 for place in unnoticed)
-    assert len(unnoticed) < 6 * 64
+    assert len(unnoticed) < 10 * 64
 
 
 def test_another_file_is_refused(tmp_path):
@@ -190,7 +189,7 @@ def test_another_file_is_refused(tmp_path):
 def test_other_version_is_refused(saved, tmp_path):
     path = tmp_path / "old.bin"
     path.write_bytes(saved[:8] + b"\x07\x00\x00\x00" + saved[12:])
-    with pytest.raises(ValueError, match="format version 7, not 1"):
+    with pytest.raises(ValueError, match="format version 7, not 2"):
         PrefixTree.load(path)
 
 
