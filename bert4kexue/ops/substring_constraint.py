@@ -59,7 +59,7 @@ class GraphSubstring:
     def initial_state(self, rows: Any) -> tuple:
         """The passages (rows, n), where the next token may stand (rows, n), lengths (rows,)."""
         passages = repeat_rows(ops.convert_to_tensor(self.passages), rows)
-        return passages, passages != OUTSIDE, ops.zeros((rows,), dtype="int32")
+        return passages, passages != OUTSIDE, ops.zeros_like(passages[:, 0])
 
     def allowed(self, state: tuple) -> Any:
         """The tokens that continue the span somewhere, and the end where it is long enough."""

@@ -82,7 +82,8 @@ class GraphBannedWords:
         """Everything but the last tokens of words whose other tokens are written, (rows, v)."""
         before, rows, v = ops.convert_to_tensor(self.before), ops.shape(state)[0], self.vocab_size
         written = ops.logical_or(before == NONE, before == state[:, None])
-        columns = ops.where(ops.all(written, axis=2), self.last, v)  # (rows, words)
+        last = ops.convert_to_tensor(self.last)
+        columns = ops.where(ops.all(written, axis=2), last, v)  # (rows, words)
         return ops.logical_not(finish(mark(empty_mask(rows, v), columns, v), rows, v))
 
     def advance(self, state: Any, tokens: Any) -> Any:
