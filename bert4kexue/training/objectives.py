@@ -1,0 +1,377 @@
+"""What a model is pretrained on: batches of masked words, continuations, sentence pairs, contrasts.
+
+An objective turns rows into batches: dictionaries of arrays of few shapes, drawn from a generator
+that the caller seeds, so that any batch can be made again. The keys say what is asked:
+
+    token_ids, segment_ids        (b, n) int32, padded with 0
+    document_ids                  (b, n) int32, only in packed rows: tokens see their own document
+    positions, labels, weights    (b, m): the places asked for, the right ids, 1 or 0
+    is_next, row_weights          (b,): pairs of segments, and 0 for rows that fill up the batch
+    pair_weights                  (b,): rows 2i and 2i + 1 are alike; 0 fills up
+    scores                        (b / 2,): how alike
+
+Axis letters: b rows, n tokens, m asked places.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from bert4kexue.training.records import ID_MASK, SENTENCE, WORD, Records
+
+Batch = dict[str, np.ndarray]
+
+
+class Special(NamedTuple):
+    """Ids that mean something to the model, and the first one that is an ordinary token."""
+
+    start: int
+    end: int
+    mask: int
+    vocabulary: int
+    first_ordinary: int = 5
+
+
+class Objective(Protocol):
+    """Rows that batches are made of."""
+
+    def lengths(self) -> np.ndarray:
+        """(rows,) tokens of each row, special ones included."""
+
+    def batch(self, rows: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> Batch:
+        """The rows of these numbers as one batch of this shape."""
+
+
+# --- rows of running text -----------------------------------------------------------------------
+
+
+class Windows:
+    """Documents cut, at sentence ends where there are any, into pieces of at most `size` tokens.
+
+    Args:
+        records: the documents.
+        size: the most tokens of a piece.
+        shortest: pieces with fewer tokens are left out.
+    """
+
+    def __init__(self, records: Records, size: int, shortest: int = 4) -> None:
+        if size < 1:
+            raise ValueError(f"size must be 1 or more, got {size}")
+        pieces = []
+        for document in range(len(records)):
+            marks = records[document] & SENTENCE != 0
+            for start, stop in _cuts(np.flatnonzero(marks), len(marks), size):
+                if stop - start >= shortest:
+                    pieces.append((document, start, stop))
+        if not pieces:
+            raise ValueError(f"no document of the records has {shortest} tokens or more")
+        self.records = records
+        self.pieces = np.array(pieces, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """(tokens,) uint32 with the marks of words and sentences."""
+        document, start, stop = self.pieces[index]
+        return self.records[int(document)][start:stop]
+
+    def lengths(self) -> np.ndarray:
+        """(pieces,) tokens of each."""
+        return self.pieces[:, 2] - self.pieces[:, 1]
+
+
+def _cuts(sentences: np.ndarray, length: int, size: int) -> list[tuple[int, int]]:
+    """Pieces of at most `size` that end where a sentence does, if one ends within reach."""
+    ends = [*(int(s) for s in sentences if s), length]
+    pieces = []
+    start = last = 0
+    for end in ends:
+        while end - start > size:
+            stop = last if last > start else start + size
+            pieces.append((start, stop))
+            start = last = stop
+        last = end
+    if length > start:
+        pieces.append((start, length))
+    return pieces
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedWords:
+    """Whole words of running text hidden: masked language model.
+
+    Of the ordinary tokens about `rate` are asked for, word by word; of the words 80 % become
+    [MASK], 10 % random ids, 10 % stay.
+
+    Args:
+        windows: pieces of text.
+        special: ids.
+        rate: share of the tokens that is asked for.
+        packed: put several pieces into one row, each blind to the others.
+    """
+
+    windows: Windows
+    special: Special
+    rate: float = 0.15
+    packed: bool = False
+
+    def lengths(self) -> np.ndarray:
+        """Pieces with [CLS] and [SEP]."""
+        return self.windows.lengths() + 2
+
+    def batch(self, rows: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> Batch:
+        """Masked rows; with `packed` several pieces share a row."""
+        pieces = [self.windows[int(row)] for row in rows]
+        places = pack([len(p) + 2 for p in pieces], shape) if self.packed else None
+        token_ids = np.zeros(shape, np.int32)
+        words = np.zeros(shape, bool)
+        documents = np.zeros(shape, np.int32)
+        for i, piece in enumerate(pieces):
+            line, start = (i, 0) if places is None else places[i]
+            stop = start + len(piece) + 2
+            token_ids[line, start:stop] = _framed(piece & ID_MASK, self.special)
+            words[line, start + 1 : stop - 1] = piece & WORD != 0
+            documents[line, start:stop] = i + 1
+        asked = hide_words(token_ids, words, self.special, rng, self.rate)
+        extra = {"document_ids": documents} if self.packed else {}
+        return {"segment_ids": np.zeros(shape, np.int32), **extra, **asked}
+
+
+def hide_words(
+    token_ids: np.ndarray,
+    words: np.ndarray,
+    special: Special,
+    rng: np.random.Generator,
+    rate: float,
+) -> Batch:
+    """Hide whole words of (b, n) `token_ids`; `words` is True where one begins.
+
+    Words are taken in random order until `rate` of the row's ordinary tokens is reached, at least
+    one a row that has any; the number of places m depends on the shape alone.
+    """
+    b, n = token_ids.shape
+    m = max(1, int(np.ceil(n * rate)))
+    ordinary = token_ids >= special.first_ordinary
+    # Words are numbered over the whole batch; a special token ends the word before it.
+    number = np.cumsum((words | ~ordinary).ravel()).reshape(b, n) - 1
+    draw = rng.random(int(number[-1, -1]) + 1)[number]
+    draw = np.where(ordinary, draw, 2.0)
+    order = np.argsort(draw, axis=1, kind="stable")
+    wanted = np.maximum(np.rint(ordinary.sum(1) * rate).astype(int), 1)
+    places = np.arange(n)[None]
+    chosen_words = np.take_along_axis(number, order, 1)
+    last = np.minimum(wanted, m)[:, None]
+    taken = (places < last) & (np.take_along_axis(draw, order, 1) < 1)
+    # A word is hidden whole or not at all: the one that the limit cuts is left out, unless alone.
+    cut = np.take_along_axis(chosen_words, np.minimum(last, n - 1), 1)
+    whole = taken & ((chosen_words != cut) | (last >= n))
+    taken = np.where(whole.any(1, keepdims=True), whole, taken)[:, :m]
+    positions = np.where(taken, order[:, :m], 0).astype(np.int32)
+    labels = np.where(taken, np.take_along_axis(token_ids, positions, 1), 0).astype(np.int32)
+    fate = rng.random(len(draw.ravel()) + 1)[np.take_along_axis(number, positions, 1)]
+    drawn = rng.integers(special.first_ordinary, special.vocabulary, positions.shape)
+    hidden = np.where(fate < 0.8, special.mask, np.where(fate < 0.9, drawn, labels))
+    masked = token_ids.copy()
+    lines = np.broadcast_to(np.arange(b)[:, None], positions.shape)
+    masked[lines[taken], positions[taken]] = hidden[taken]
+    return {
+        "token_ids": masked,
+        "positions": positions,
+        "labels": labels,
+        "weights": taken.astype(np.float32),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class SentencePairs:
+    """Two neighbouring pieces of a document, or something else: NSP and SOP, with masked words.
+
+    Half of the rows hold a piece and the one after it. The others hold, for `wrong="random"`, a
+    piece of another document (next sentence prediction) and, for `wrong="swapped"`, the two in the
+    other order (sentence order prediction). Index 0 of the answer means "is next".
+    """
+
+    windows: Windows
+    special: Special
+    wrong: str = "random"
+    rate: float = 0.15
+
+    def __post_init__(self) -> None:
+        if self.wrong not in ("random", "swapped"):
+            raise ValueError(f"wrong must be 'random' or 'swapped', got {self.wrong!r}")
+        document, start, stop = self.windows.pieces.T
+        neighbours = (document[1:] == document[:-1]) & (start[1:] == stop[:-1])
+        object.__setattr__(self, "_firsts", np.flatnonzero(neighbours))
+        if not len(self._first_pieces()):
+            raise ValueError(
+                "no document has two pieces: sentence pairs need documents of several sentences, "
+                "longer than a window"
+            )
+
+    def _first_pieces(self) -> np.ndarray:
+        return self._firsts  # type: ignore[attr-defined]
+
+    def lengths(self) -> np.ndarray:
+        """[CLS] a [SEP] b [SEP]."""
+        sizes = self.windows.lengths()
+        firsts = self._first_pieces()
+        return sizes[firsts] + sizes[firsts + 1] + 3
+
+    def batch(self, rows: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> Batch:
+        """Rows of two segments, `is_next` 0 where they belong together."""
+        token_ids, segment_ids = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+        words = np.zeros(shape, bool)
+        is_next, row_weights = np.zeros(shape[0], np.int32), np.zeros(shape[0], np.float32)
+        for line, row in enumerate(rows):
+            at = int(self._first_pieces()[row])
+            first, second = self.windows[at], self.windows[at + 1]
+            if rng.random() < 0.5:
+                is_next[line] = 1
+                if self.wrong == "swapped":
+                    first, second = second, first
+                else:
+                    second = self._another(at, len(second), rng)
+            pair = np.concatenate([first, second])
+            ends = (len(first) + 1, len(pair) + 2)
+            token_ids[line, : len(pair) + 3] = [
+                self.special.start,
+                *(first & ID_MASK),
+                self.special.end,
+                *(second & ID_MASK),
+                self.special.end,
+            ]
+            segment_ids[line, ends[0] + 1 : ends[1] + 1] = 1
+            words[line, 1 : ends[0]] = first & WORD != 0
+            words[line, ends[0] + 1 : ends[1]] = second & WORD != 0
+            row_weights[line] = 1
+        asked = hide_words(token_ids, words, self.special, rng, self.rate)
+        return {"segment_ids": segment_ids, "is_next": is_next, "row_weights": row_weights, **asked}
+
+    def _another(self, at: int, length: int, rng: np.random.Generator) -> np.ndarray:
+        """A piece of another document, cut to the length that there is room for."""
+        own = self.windows.pieces[at, 0]
+        for _ in range(20):
+            other = int(rng.integers(len(self.windows)))
+            if self.windows.pieces[other, 0] != own:
+                return self.windows[other][:length]
+        raise ValueError("next sentence prediction needs more than one document")
+
+
+# --- rows with a source and a target ------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Continuations:
+    """`[CLS] source [SEP] target [SEP]`, the target written left to right (UniLM).
+
+    Args:
+        rows: (source, target) ids; the target's own [SEP]s, the last included, are part of it.
+        special: ids.
+        rewrite: makes another row of a row, drawn anew each time; None leaves rows as they are.
+    """
+
+    rows: Sequence[tuple[Sequence[int], Sequence[int]]]
+    special: Special
+    rewrite: Callable[[int, np.random.Generator], tuple[Sequence[int], Sequence[int]]] | None = None
+
+    def lengths(self) -> np.ndarray:
+        """Of the rows as they are."""
+        return np.array([len(source) + len(target) + 2 for source, target in self.rows])
+
+    def batch(self, rows: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> Batch:
+        """Segment 1 is what is written; each of its tokens is asked of the one before it."""
+        token_ids, segment_ids = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+        positions = np.zeros(shape, np.int32)
+        labels, weights = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+        for line, row in enumerate(rows):
+            source, target = self.rewrite(int(row), rng) if self.rewrite else self.rows[int(row)]
+            source = list(source)[: max(0, shape[1] - len(target) - 2)]
+            ids = [self.special.start, *source, self.special.end, *target][: shape[1]]
+            begin = min(len(source) + 2, shape[1])
+            count = len(ids) - begin
+            token_ids[line, : len(ids)] = ids
+            segment_ids[line, begin : len(ids)] = 1
+            positions[line, :count] = np.arange(begin - 1, len(ids) - 1)
+            labels[line, :count] = ids[begin:]
+            weights[line, :count] = 1
+        return {
+            "token_ids": token_ids,
+            "segment_ids": segment_ids,
+            "positions": positions,
+            "labels": labels,
+            "weights": weights,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class AlikePairs:
+    """Sentences that mean the same, told apart from all others of the batch (contrast).
+
+    Args:
+        pairs: two rows of ids each, without special tokens.
+        special: ids.
+        scores: how alike the two of each pair are, for CoSENT; None for the in-batch contrast.
+        corrupt: share of the second sentence's tokens that is dropped; 0 leaves it.
+    """
+
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]]
+    special: Special
+    scores: Sequence[float] | None = None
+    corrupt: float = 0.0
+
+    def lengths(self) -> np.ndarray:
+        """A pair takes two rows of its longer sentence: twice that, so that batches are as full."""
+        return 2 * np.array([max(len(a), len(b)) + 2 for a, b in self.pairs])
+
+    def batch(self, rows: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> Batch:
+        """Rows 2i and 2i + 1 belong together."""
+        b, n = 2 * shape[0], shape[1] // 2
+        token_ids = np.zeros((b, n), np.int32)
+        pair_weights = np.zeros(b, np.float32)
+        scores = np.full(shape[0], -1.0, np.float32)
+        for i, row in enumerate(rows):
+            first, second = self.pairs[int(row)]
+            if self.corrupt:
+                second = corrupted(second, rng, self.corrupt)
+            for line, ids in ((2 * i, first), (2 * i + 1, second)):
+                framed = _framed(np.asarray(ids, np.int64), self.special)[:n]
+                token_ids[line, : len(framed)] = framed
+                pair_weights[line] = 1
+            if self.scores is not None:
+                scores[i] = self.scores[int(row)]
+        scored = {} if self.scores is None else {"scores": scores}
+        return {
+            "token_ids": token_ids,
+            "segment_ids": np.zeros((b, n), np.int32),
+            "pair_weights": pair_weights,
+            **scored,
+        }
+
+
+def corrupted(ids: Sequence[int], rng: np.random.Generator, rate: float) -> list[int]:
+    """Drop some tokens and, half of the time, let two parts change places."""
+    kept = [i for i in ids if rng.random() >= rate] or list(ids)
+    if len(kept) > 3 and rng.random() < 0.5:
+        cut = int(rng.integers(1, len(kept)))
+        kept = kept[cut:] + kept[:cut]
+    return kept
+
+
+def pack(lengths: Sequence[int], shape: tuple[int, int]) -> list[tuple[int, int]]:
+    """(line, start) of each piece: the first line with room, in order, as `Plan` fills them."""
+    used = [0] * shape[0]
+    places = []
+    for length in lengths:
+        line = next(i for i, taken in enumerate(used) if taken + length <= shape[1])
+        places.append((line, used[line]))
+        used[line] += length
+    return places
+
+
+def _framed(ids: np.ndarray, special: Special) -> np.ndarray:
+    return np.concatenate([[special.start], ids, [special.end]]).astype(np.int64)
