@@ -9,8 +9,8 @@ measured on its 20,000 public questions: subject 5.1 characters on average (at m
 33). Assumed, since no public figure says it: characters follow Zipf's law with exponent 0.85 over
 6,000 (subjects and meanings) or 3,000 characters (predicates); predicates are chosen by a Zipf law
 with exponent 1; the triples of a subject are geometrically distributed with the mean of 6.6; and a
-third of the meanings are one of 5,000 common ones ("Chinese word", "film"), as 20 % to 40 % are in
-the questions. Subject and predicate of a triple are those of no other, so there are as many keys as triples.
+third of the meanings are one of 5,000 common ones, the rest drawn each on its own. Subject and
+predicate of a triple are those of no other, so there are as many keys as triples.
 """
 
 from __future__ import annotations
@@ -80,6 +80,8 @@ def keys(triples: int = TRIPLES, seed: int = 8802) -> tuple[np.ndarray, np.ndarr
 def _words(rng, count, lengths, characters, distinct=False):
     """Random words as (tokens, begins); with `distinct` a word drawn twice gets another end."""
     size = rng.choice(np.arange(1, len(lengths) + 1), count, p=np.array(lengths) / sum(lengths))
+    if distinct:  # there are not enough characters for all words of one
+        size[np.flatnonzero(size == 1)[characters // 3 :]] = 2
     begins = np.concatenate([[0], np.cumsum(size)])
     flat = (FIRST_CHARACTER + _zipf(rng, characters, begins[-1], 0.85)).astype(np.uint16)
     for _ in range(100 if distinct else 0):

@@ -27,14 +27,14 @@ from bert4kexue.decoding import sections, trie_vector
 from bert4kexue.decoding.trie_build import LEAF, MAX_TOKEN, build_arrays
 from bert4kexue.decoding.trie_check import check_sections
 from bert4kexue.decoding.trie_vector import PLACE, TAIL, Children, TreeArrays
-from bert4kexue.decoding.values import encode_texts, texts_of, value_arrays
+from bert4kexue.decoding.trie_walks import ABSENT, TreeWalks
+from bert4kexue.decoding.values import columns_of, encode_texts, texts_of, value_arrays
 
 KIND = b"B4KTREE\n"
 VERSION = 2
-ABSENT = -1
 
 
-class PrefixTree:
+class PrefixTree(TreeWalks):
     """A set of token sequences (keys); each key may carry several strings (values).
 
     Build one with `PrefixTree.from_keys`, or map a saved one into memory with `PrefixTree.load`.
@@ -107,6 +107,7 @@ class PrefixTree:
         starts: np.ndarray,
         values: Sequence[str] | tuple[np.ndarray, np.ndarray] | None = None,
         *,
+        owners: np.ndarray | None = None,
         vocabulary: str = "",
     ) -> PrefixTree:
         """`from_keys` for keys laid end to end: key ``i`` is ``tokens[starts[i]:starts[i + 1]]``.
@@ -116,32 +117,31 @@ class PrefixTree:
         Args:
             tokens: (tokens,) of any integer dtype; may be a memory map.
             starts: (keys + 1,)
-            values: strings, or (UTF-8 bytes laid end to end, where each begins (keys + 1,)).
+            values: strings, or (UTF-8 bytes laid end to end, where each begins (values + 1,)).
+            owners: which given key each value is of, (values,); one value a key when None.
             vocabulary: as in `from_keys`.
         """
         tokens, count = np.asarray(tokens), len(starts) - 1
         if values is not None:
             text, bounds = values if isinstance(values, tuple) else encode_texts(values)
-            if len(bounds) != count + 1:
+            wanted = count if owners is None else len(owners)
+            if len(bounds) != wanted + 1:
                 raise ValueError(
-                    f"one value per key is needed, got {len(bounds) - 1} values for {count} keys: "
+                    f"one value per key is needed, got {len(bounds) - 1} values for {wanted} keys: "
                     "repeat a key for each further value"
                 )
         plan = build_arrays(tokens, starts)
         leaves = int((plan.arrays["targets"] >= LEAF).sum())
         arrays = plan.arrays
         if values is not None:
-            arrays |= value_arrays(plan.numbers, leaves, text, bounds)
+            numbers = plan.numbers if owners is None else plan.numbers[owners]
+            arrays |= value_arrays(numbers, leaves, text, bounds)
         about = {"keys": leaves, "nodes": plan.nodes, "depth": plan.depth}
         return cls(arrays, about | {"vocabulary": vocabulary})
 
     def __len__(self) -> int:
         """The number of different keys."""
         return self._count
-
-    def __iter__(self) -> Iterator[tuple[int, ...]]:
-        """All keys in lexicographic order."""
-        return self._walk(self.root)
 
     def allowed(self, node: int) -> np.ndarray:
         """The tokens that may follow at `node`, ascending, (children,) int32."""
@@ -180,56 +180,12 @@ class PrefixTree:
             raise self._no_node(target)
         return target
 
-    def step_many(self, nodes: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """`step` for each row of a beam: (b,) nodes and tokens to (b,) int64; -1 stays -1."""
-        step = self.step
-        pairs = zip(np.asarray(nodes).tolist(), np.asarray(tokens).tolist(), strict=True)
-        return np.array(
-            [step(node, token) if node != ABSENT else ABSENT for node, token in pairs], np.int64
-        )
-
     def children(self, nodes: np.ndarray) -> Children:
         """The edges of several nodes at once, ragged: (b,) nodes; a node of -1 has none."""
         try:
             return trie_vector.children(self._arrays, np.asarray(nodes, np.int64))
         except IndexError:
             raise self._no_node(nodes) from None
-
-    def allowed_mask(
-        self, nodes: np.ndarray, vocab_size: int, out: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Which tokens may follow each node: (b,) nodes to (b, vocab_size) bool.
-
-        Args:
-            nodes: of `step_many`; a node of -1 allows nothing.
-            vocab_size: the columns.
-            out: an array to write into, which saves allocating one a step.
-
-        Raises:
-            ValueError: a token is beyond `vocab_size`.
-        """
-        mask = np.empty((len(nodes), vocab_size), bool) if out is None else out
-        mask.fill(False)
-        for row, node in enumerate(np.asarray(nodes).tolist()):
-            if node != ABSENT:
-                tokens = self.allowed(node)
-                try:
-                    mask[row, tokens] = True
-                except IndexError:
-                    raise ValueError(
-                        f"token {int(tokens[-1])} of the tree is beyond the {vocab_size} columns "
-                        "of the mask: use the vocabulary the tree was built with"
-                    ) from None
-        return mask
-
-    def find(self, prefix: Sequence[int]) -> int:
-        """The node of a prefix, or -1 where no key begins with it."""
-        node = self.root
-        for token in prefix:
-            node = self.step(node, token)
-            if node == ABSENT:
-                break
-        return node
 
     def is_key(self, node: int) -> bool:
         """Whether a key ends at `node`."""
@@ -247,13 +203,6 @@ class PrefixTree:
             return ABSENT
         return self._leaves((node >> 32) - 1 if node >= TAIL else self._offset_at[node])
 
-    def contains(self, key: Sequence[int]) -> bool:
-        """Whether `key` is one of the keys (not only the beginning of one)."""
-        node = self.find(key)
-        return node != ABSENT and self.is_key(node)
-
-    __contains__ = contains
-
     def count(self, node: int = root) -> int:
         """The exact number of keys at and below `node`; some sums per level, visits no node."""
         if node == self.root or node >= TAIL or node == ABSENT:
@@ -266,22 +215,6 @@ class PrefixTree:
             first, last = begin - self._leaves(begin) + 1, end - self._leaves(end) + 1
         return total
 
-    def completions(self, node: int = root, limit: int | None = None) -> list[tuple[int, ...]]:
-        """What may follow `node` up to the end of a key, in lexicographic order, `limit` at most.
-
-        The empty tuple stands for the key that ends at `node` itself.
-        """
-        if limit is not None and limit < 0:
-            raise ValueError(f"limit must be 0 or more, or None for all, got {limit}")
-        found: list = []
-        walk = self._walk(node)
-        while limit is None or len(found) < limit:
-            suffix = next(walk, None)
-            if suffix is None:
-                break
-            found.append(suffix)
-        return found
-
     def values(self, node: int) -> list[str]:
         """The strings of the key that ends at `node`; none where no key ends there."""
         number = self.number(node)
@@ -292,6 +225,12 @@ class PrefixTree:
         if not 0 <= number < len(self):
             raise ValueError(f"keys are numbered 0 to {len(self) - 1}, got {number}")
         return texts_of(self._arrays, number) if "text" in self._arrays else []
+
+    def value_columns(
+        self, numbers: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """The strings of (n,) keys: how many each has, UTF-8 laid end to end, sizes in bytes."""
+        return columns_of(self._arrays, numbers) if "text" in self._arrays else None
 
     def as_arrays(self) -> TreeArrays:
         """The whole tree as plain arrays, tails written out, for trees that a graph should hold."""
@@ -365,18 +304,6 @@ class PrefixTree:
     def _leaves(self, edge: int) -> int:
         """How many edges before `edge` are leaves; for a leaf that is the number of its key."""
         return int(trie_vector.leaves_before(self._arrays, np.array([edge]))[0])
-
-    def _walk(self, node: int) -> Iterator[tuple[int, ...]]:
-        pending: list[tuple[int, tuple[int, ...]]] = [(node, ())]
-        while pending:
-            node, path = pending.pop()
-            if len(path) > self.depth:
-                raise self._no_node(node)
-            if self.is_key(node):
-                yield path
-            edges = self.children(np.array([node]))
-            steps = zip(edges.tokens.tolist(), edges.nodes.tolist(), strict=True)
-            pending += [(child, (*path, token)) for token, child in steps][::-1]
 
     def _no_node(self, node: object) -> ValueError:
         return ValueError(

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from bert4kexue.decoding.trie_rows import gather
+
 SECTIONS = ("value_offsets", "value_rows", "text_offsets", "text")
 
 
@@ -55,3 +57,15 @@ def narrow(numbers: np.ndarray) -> np.ndarray:
     """Four bytes a number where they suffice."""
     fits = numbers.size == 0 or numbers.max() < 2**32
     return numbers.astype(np.uint32 if fits else np.int64, copy=False)
+
+
+def columns_of(
+    arrays: Mapping[str, np.ndarray], numbers: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The strings of (n,) keys: how many each has (n,), UTF-8 laid end to end, sizes in bytes."""
+    offsets = arrays["value_offsets"].astype(np.int64)
+    counts = np.diff(offsets)[numbers]
+    rows = gather(arrays["value_rows"], offsets[numbers], counts)
+    bounds = arrays["text_offsets"].astype(np.int64)
+    sizes = np.diff(bounds)[rows]
+    return counts, gather(arrays["text"], bounds[rows], sizes), sizes
