@@ -24,7 +24,7 @@ class GraphFolding:
         self._combining = tf.constant(tables.combining)
 
     def rewrite(
-        self, points: Any, symbols: Any, splits: Any, marks: Any, aligned: bool
+        self, points: Any, symbols: Any, splits: Any, marks: Any, found: Any, aligned: bool
     ) -> tuple[Any, ...]:
         """Regular symbols for irregular ones.
 
@@ -33,6 +33,7 @@ class GraphFolding:
             symbols: (s,) int32, what they are.
             splits: where each text begins, and s.
             marks: where the marks put around the texts are.
+            found: how many symbols are marks or irregular.
             aligned: also say where each result comes from.
 
         Returns:
@@ -41,27 +42,40 @@ class GraphFolding:
         import tensorflow as tf
 
         tables = self._tables
-        ours = tf.scatter_nd(marks[:, None], tf.ones_like(marks), tf.shape(symbols)) > 0
-        marked = tf.equal(symbols, tables.start) | tf.equal(symbols, tables.start + 1)
-        symbols = tf.where(marked & ~ours, tables.dropped, symbols)
-        origin = tf.range(tf.size(symbols))
+        irregular = tf.reduce_sum(tf.cast(symbols >= tables.start + 2, tf.int32))
+        symbols = tf.cond(
+            found - irregular > tf.size(marks),
+            lambda: self._drop_marks_of_texts(symbols, marks),
+            lambda: symbols,
+        )
         if tables.sigma[0] >= 0:
             highest = tf.reduce_max(symbols)
             symbols = tf.cond(
-                tf.reduce_any(tf.equal(symbols, tables.sigma[0])),
+                highest >= tables.sigma[0],
                 lambda: self._lower_sigmas(points, symbols),
                 lambda: symbols,
             )
             symbols, splits, origin = tf.cond(
                 highest > tables.sigma[0],
                 lambda: self._order_marks(symbols, splits),
-                lambda: (symbols, splits, origin),
+                lambda: (symbols, splits, tf.range(tf.size(symbols) if aligned else 0)),
             )
+        elif aligned:
+            origin = tf.range(tf.size(symbols))
         symbols, splits, sources = self._expand(
             tf.gather(self._starts, symbols), tf.gather(self._starts, symbols + 1), splits, aligned
         )
         symbols = tf.gather(self._expansions, symbols)
         return (symbols, splits, tf.gather(origin, sources)) if aligned else (symbols, splits)
+
+    def _drop_marks_of_texts(self, symbols: Any, marks: Any) -> Any:
+        """The characters that serve as marks, where they are not ours, removed as in any text."""
+        import tensorflow as tf
+
+        start = self._tables.start
+        ours = tf.scatter_nd(marks[:, None], tf.ones_like(marks), tf.shape(symbols)) > 0
+        marked = tf.equal(symbols, start) | tf.equal(symbols, start + 1)
+        return tf.where(marked & ~ours, self._tables.dropped, symbols)
 
     def _expand(self, starts: Any, limits: Any, splits: Any, aligned: bool) -> tuple[Any, Any, Any]:
         """Indices of the ranges end to end, the texts' new splits, and which range each is of."""

@@ -39,7 +39,7 @@ from bert4kexue.serving.tokenizer_tables import (
 from bert4kexue.text.codepoints import REPLACEMENT
 from bert4kexue.text.wordpiece import Tokenizer
 
-_CHAIN = 6  # pieces of a word that are followed without a loop; words of more take a branch
+_CHAIN = 8  # pieces of a word that are followed without a loop; words of more take a branch
 _NODE_MASK = (1 << (DEPTH_SHIFT - NAME_BITS)) - 1
 
 
@@ -146,8 +146,9 @@ class GraphTokenizer:
         is_token = marked >= 0
         where = tf.where(is_token)
         ids = tf.gather_nd(marked, where)
-        before = tf.concat([[0], tf.cumsum(tf.cast(is_token, tf.int32))], 0)
-        token_splits = tf.gather(before, places)
+        token_splits = tf.raw_ops.LowerBound(  # how many tokens stand before each text
+            sorted_inputs=tf.reshape(where, [1, -1]), values=tf.cast(places, tf.int64)[None]
+        )[0]
         if not return_offsets:
             token_ids, segment_ids = framing.dense(token_splits, maxlen, ids)
             return self._checked(token_ids), segment_ids
@@ -192,7 +193,7 @@ class GraphTokenizer:
         expected = rows * (int(self._has_start) + int(self._has_end))
         if framing.start_dropped:
             expected -= rows // 2
-        # Marks are the last regular symbols: more of them than were put there are another's.
+        # Marks are the last regular symbols: more of them than were put there are the text's.
         found = tf.reduce_sum(tf.cast(symbols >= tables.start, tf.int32))
 
         def rewritten() -> tuple[Any, ...]:
@@ -202,7 +203,7 @@ class GraphTokenizer:
             if self._has_end:
                 real.append(splits[1:] - 1)
             marks = tf.concat(real, 0) if real else tf.zeros([0], tf.int32)
-            return folding.rewrite(points, symbols, splits, marks, aligned)
+            return folding.rewrite(points, symbols, splits, marks, found, aligned)
 
         def kept() -> tuple[Any, ...]:
             return (symbols, splits, *([tf.range(tf.size(points))] if aligned else []))
@@ -295,13 +296,17 @@ class GraphTokenizer:
         tables = self._tables
         stops = tf.cast(tf.squeeze(tf.where(is_end), 1), tf.int32)  # one for each word
         sizes = stops - starts
-        # Longer words stay whole or are unknown, so no chain of more jumps matters.
         too_long = (sizes > tables.word_maxlen) & (tf.gather(jump, starts) < stops)
         word = tf.cumsum(tf.cast(is_start, tf.int32)) - 1
-        reached, far = tf.cast(is_start, tf.int32), jump
-        for _ in range(min(tables.word_maxlen, 2**30).bit_length()):
-            reached = tf.tensor_scatter_nd_max(reached, far[:, None], reached)
-            far = tf.gather(far, far)
+
+        def double(reached: Any, far: Any) -> tuple[Any, Any]:
+            return tf.tensor_scatter_nd_max(reached, far[:, None], reached), tf.gather(far, far)
+
+        reached, far = tf.while_loop(
+            lambda reached, far: tf.reduce_any(tf.gather(far, far) != far),
+            double,
+            double(tf.cast(is_start, tf.int32), jump),
+        )
         spelled = tf.gather(is_end, far) & ~tf.gather(too_long, word)
         ids = tf.where(spelled, piece, tf.where(is_start, tables.unknown, NO_TOKEN))
         return tf.where(reached > 0, ids, NO_TOKEN)
