@@ -15,11 +15,13 @@ from bert4kexue.decoding import (
     ForcedPrefix,
     Intersection,
     PrefixTree,
+    RegexConstraint,
     SubstringConstraint,
     TreeConstraint,
     vocabulary_hash,
 )
 from bert4kexue.ops import tree_constraint
+from bert4kexue.ops.automaton_constraint import GraphAutomaton
 from bert4kexue.ops.constraint_composition import GraphChain, GraphIntersection, candidates_of
 from bert4kexue.ops.constraints import GraphConstraint
 from bert4kexue.ops.substring_constraint import GraphSubstring
@@ -53,6 +55,11 @@ def prefix(ids):
     return ForcedPrefix(ids, VOCAB), GraphPrefix(ids, VOCAB)
 
 
+def regex(pattern, end):
+    host = RegexConstraint(pattern, ["[PAD]", "[SEP]", "a", "##b", "中", "ab", "1"], end)
+    return host, GraphAutomaton(host)
+
+
 def both(pairs):
     hosts, graphs = zip(*pairs, strict=True)
     return Intersection(*hosts), GraphIntersection(*graphs)
@@ -77,6 +84,9 @@ simple = st.one_of(
     ),
     st.lists(st.lists(tokens, min_size=1, max_size=3), max_size=4).map(words),
     st.lists(tokens, max_size=4).map(prefix),
+    st.builds(
+        regex, st.sampled_from(["a*b?", "(ab|中1)+", "[^1]{2}"]), st.sampled_from([END, None])
+    ),
 )
 pairs = st.one_of(
     simple,
