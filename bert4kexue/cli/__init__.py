@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from bert4kexue import __version__
-from bert4kexue.cli import closed_form, export, inspect, similar
+from bert4kexue.cli import closed_form, export, inspect, jl, similar
 
 _EPILOG = """\
 examples:
@@ -33,7 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"bert4kexue {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (inspect, similar, export, closed_form):
+    for group in (inspect, similar, export, closed_form, jl):
         group.add(commands)
     return parser
 

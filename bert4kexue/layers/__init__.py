@@ -22,3 +22,4 @@ from bert4kexue.layers.normalization import LayerNormalization as LayerNormaliza
 from bert4kexue.layers.normalization import ScaleOffset as ScaleOffset
 from bert4kexue.layers.pooling import GlobalAveragePooling1D as GlobalAveragePooling1D
 from bert4kexue.layers.pooling import GlobalMaxPooling1D as GlobalMaxPooling1D
+from bert4kexue.layers.random_projection import RandomProjection as RandomProjection

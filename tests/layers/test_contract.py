@@ -93,6 +93,8 @@ CASES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     ),
     "average pooling": (layers.GlobalAveragePooling1D, X, {}),
     "max pooling": (layers.GlobalMaxPooling1D, X, {}),
+    "projection": (make(layers.RandomProjection, 5, seed=1), X, {}),
+    "hadamard projection": (make(layers.RandomProjection, 5, kind="hadamard", seed=1), X, {}),
     "lm mask": (layers.LanguageModelMask, X, {}),
     "unilm mask": (layers.UnifiedLanguageModelMask, SEGMENTS, {}),
 }
