@@ -61,7 +61,7 @@ class Scanner:
         self._word_maxlen = word_maxlen
         self._spelled: dict[str, tuple[list[int], list[int]]] = {}
         self._tails = {t[2:]: i for t, i in token_dict.items() if t.startswith("##")}
-        self._reach, self._tail_reach = _reach(token_dict), _reach(self._tails)
+        self._lengths, self._tail_lengths = _lengths(token_dict), _lengths(self._tails)
         self._kinds = character_kinds()
         self._ids = np.full(POINTS, UNKNOWN, np.int32)
         singles = [token for token in token_dict if len(token) == 1]
@@ -108,9 +108,8 @@ class Scanner:
         values = self._ids.take(points)
         if starts.size:
             heads[starts] = True
-            if origin is not None:
-                joined = points.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
-            self._look_up_words(joined, starts, stops, heads, values)
+            word[stops], points[stops] = True, 0x20
+            self._look_up_words(points[word], starts, heads, values)
         where = heads.nonzero()[0]
         counts = where.searchsorted(ends)
         counts[1:] -= counts[:-1].copy()
@@ -146,43 +145,48 @@ class Scanner:
 
     def _look_up_words(
         self,
-        text: str,
+        letters: np.ndarray,
         starts: np.ndarray,
-        stops: np.ndarray,
         heads: np.ndarray,
         values: np.ndarray,
     ) -> None:
-        """Set `values` at the first character of every piece of every word, and mark it a head."""
-        words = [text[a:b] for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
+        """Set `values` at the first character of every piece of every word, and mark it a head.
+
+        Args:
+            letters: the code points of the words, a space after each.
+            starts: where the words begin in `heads` and `values`.
+        """
         if self._folded is not None:
-            words = [w.lower() if w.isascii() else self._fold(w) for w in words]
+            letters = self._folded.take(letters)
+        text = letters.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+        words = text.split(" ")
+        words.pop()  # what is after the last space: nothing
         known = map(self._token_dict.get, words, repeat(UNKNOWN))
         ids = np.fromiter(known, np.int32, len(words))
         values[starts] = ids
-        missed = np.flatnonzero(ids == UNKNOWN)
+        missed = (ids == UNKNOWN).nonzero()[0]
         if not missed.size:
             return
         piece_at: list[int] = []
         piece_ids: list[int] = []
+        counts: list[int] = []
         spelled = self._spelled
         if len(spelled) > _MOST_SPELLED:
             spelled.clear()
-        for index, start in zip(missed.tolist(), starts[missed].tolist(), strict=True):
+        for index in missed.tolist():
             one = words[index]
             pieces = spelled.get(one)
             if pieces is None:
                 pieces = self._pieces(one)
                 if len(one) <= _LONGEST_SPELLED:
                     spelled[one] = pieces
-            piece_at += [start + at for at in pieces[0]]
+            piece_at += pieces[0]
             piece_ids += pieces[1]
-        heads[piece_at] = True
-        values[piece_at] = piece_ids
-
-    def _fold(self, word: str) -> str:
-        """The word in the vocabulary's spelling, a character for a character."""
-        assert self._folded is not None
-        return "".join([chr(self._folded[ord(character)]) for character in word])
+            counts.append(len(pieces[0]))
+        where = np.array(piece_at, np.intp)
+        where += starts[missed].repeat(counts)
+        heads[where] = True
+        values[where] = piece_ids
 
     def _pieces(self, word: str) -> tuple[list[int], list[int]]:
         """Where the word's pieces start, and their ids; nothing where it cannot be spelled."""
@@ -191,23 +195,29 @@ class Scanner:
             return [], []
         starts: list[int] = []
         ids: list[int] = []
-        start, pieces, reach = 0, self._token_dict, self._reach
+        start, pieces, lengths = 0, self._token_dict, self._lengths
         while start < size:
-            stop = min(size, start + reach.get(word[start : start + 2], 1))
-            while (piece := pieces.get(word[start:stop])) is None:
-                stop -= 1
-                if stop == start:
-                    return [], []
+            for length in lengths.get(word[start : start + 3], (2, 1)):
+                # Near the word's end this is all that is left of it, and then the longest match.
+                text = word[start : start + length]
+                if (piece := pieces.get(text)) is not None:
+                    break
+            else:
+                return [], []
             starts.append(start)
             ids.append(piece)
-            start, pieces, reach = stop, self._tails, self._tail_reach
+            start += len(text)
+            pieces, lengths = self._tails, self._tail_lengths
         return starts, ids
 
 
-def _reach(pieces: Iterable[str]) -> dict[str, int]:
-    """By its first two characters, the length of the longest piece that begins with them."""
-    reach: dict[str, int] = {}
+def _lengths(pieces: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """By its first three characters, how long a piece can be that begins with them, longest first.
+
+    Where they begin no piece, the word's next piece has two characters or one.
+    """
+    found: dict[str, set[int]] = {}
     for piece in pieces:
-        if len(piece) > reach.get(piece[:2], 1):
-            reach[piece[:2]] = len(piece)
-    return reach
+        if len(piece) > 2:
+            found.setdefault(piece[:3], {1, 2}).add(len(piece))
+    return {begin: tuple(sorted(lengths, reverse=True)) for begin, lengths in found.items()}
