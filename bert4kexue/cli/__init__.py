@@ -12,13 +12,14 @@ import sys
 from collections.abc import Sequence
 
 from bert4kexue import __version__
-from bert4kexue.cli import closed_form, export, inspect, jl, similar
+from bert4kexue.cli import closed_form, export, inspect, jl, similar, trie
 
 _EPILOG = """\
 examples:
   bert4kexue inspect pretrained/roformer_tiny_zh
   bert4kexue similar search --model pretrained/roformer_tiny_zh --corpus lines.txt 怎么开机
   bert4kexue export --model pretrained/roformer_tiny_zh --output served/roformer
+  bert4kexue trie build triples.tsv --model pretrained/roformer_tiny_zh --output facts.tree
 
 `bert4kexue COMMAND --help` shows the options of a command."""
 
@@ -33,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"bert4kexue {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (inspect, similar, export, closed_form, jl):
+    for group in (inspect, similar, export, closed_form, jl, trie):
         group.add(commands)
     return parser
 

@@ -246,6 +246,10 @@ class PrefixTree(TreeWalks):
         """
         return trie_vector.key_blocks(self._arrays, self.depth)
 
+    def section_sizes(self) -> dict[str, int]:
+        """The arrays of the tree and of its values, in bytes."""
+        return {name: array.nbytes for name, array in self._arrays.items()}
+
     def save(self, path: str | Path) -> None:
         """Write the tree as one file, complete or not at all."""
         about = {"keys": len(self), "nodes": self.node_count, "depth": self.depth}

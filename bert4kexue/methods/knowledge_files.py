@@ -1,0 +1,247 @@
+"""Trees of keys from text files of any size: read in blocks, tokenized by worker processes.
+
+Two kinds of lines, columns separated by tabs:
+
+    triples   `S（M）`, P, O: the key is `S [SEP] P [SEP] M [SEP]`, the value is the fact. The file
+              written is a `KnowledgeBase`.
+    keys      any number of columns: the key is each column with a [SEP] behind it; no values.
+
+Tokens and values go to temporary files beside the result, so memory does not grow with the text:
+it is that of `decoding.trie_build`, about 100 bytes a key and some bytes a token.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import tempfile
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any, Literal, NamedTuple
+
+import numpy as np
+
+from bert4kexue.decoding import PrefixTree, vocabulary_hash
+from bert4kexue.methods.knowledge_qa import split_meaning
+
+BLOCK = 1 << 20
+"""Bytes of text that are tokenized together."""
+
+Kind = Literal["triples", "keys"]
+Line = tuple[list[str], str]  # the parts of a key, and its value
+
+
+class Rejected(NamedTuple):
+    """A line that gave no key."""
+
+    number: int
+    """Of the line in its file, from 1."""
+    reason: str
+
+
+class BuildReport(NamedTuple):
+    """What became of a file's lines."""
+
+    lines: int
+    keys: int
+    rejected: list[Rejected]
+
+    def reasons(self) -> Counter[str]:
+        """How many lines were rejected for each reason."""
+        return Counter(line.reason for line in self.rejected)
+
+
+class _Block(NamedTuple):
+    """A block of lines as keys."""
+
+    size: int
+    lines: int
+    tokens: np.ndarray
+    lengths: np.ndarray
+    text: bytes
+    text_sizes: np.ndarray
+    rejected: list[Rejected]  # numbered within the block
+
+
+def build_tree_file(
+    source: str | Path,
+    target: str | Path,
+    tokenizer: Any,
+    kind: Kind = "triples",
+    *,
+    maxlen: int = 512,
+    workers: int = 1,
+    watch: Callable[[Iterable[_Block], int], Iterable[_Block]] = lambda blocks, size: blocks,
+) -> BuildReport:
+    r"""Write the tree of a text file; the target appears complete or not at all.
+
+    Args:
+        source: UTF-8, lines end with "\n" or "\r\n".
+        target: the tree file to write.
+        tokenizer: what the model reads with.
+        kind: what a line is, see the module.
+        maxlen: a longer key is rejected, since no model could write it.
+        workers: processes that tokenize; 1 does it in this one.
+        watch: wraps the blocks as they come, given the size of the file in bytes; a block's
+            `size` says how many bytes it was. For a progress bar.
+
+    Raises:
+        ValueError: no line gave a key.
+    """
+    source, target = Path(source), Path(target)
+    if kind not in ("triples", "keys"):
+        raise ValueError(f"kind is 'triples' or 'keys', got {kind!r}")
+    if not source.stat().st_size:
+        raise ValueError(f"{source} is empty: it needs one {kind[:-1]} a line")
+    rejected: list[Rejected] = []
+    lines = 0
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=target.parent)))
+        paths = [folder / name for name in ("tokens", "lengths", "text", "sizes")]
+        files = [stack.enter_context(open(path, "wb")) for path in paths]
+        blocks = _tokenized(source, tokenizer, kind, maxlen, workers)
+        for block in watch(blocks, source.stat().st_size):
+            parts = (
+                block.tokens,
+                block.lengths,
+                np.frombuffer(block.text, np.uint8),
+                block.text_sizes,
+            )
+            for file, part in zip(files, parts, strict=True):
+                file.write(part.tobytes())
+            rejected += [Rejected(lines + number, reason) for number, reason in block.rejected]
+            lines += block.lines
+        for file in files:
+            file.close()
+        starts = _starts(paths[1])
+        if len(starts) == 1:
+            raise ValueError(f"none of the {lines} lines of {source} gave a key: {rejected[0]}")
+        values = (_mapped(paths[2], np.uint8), _starts(paths[3])) if kind == "triples" else None
+        tree = PrefixTree.from_arrays(
+            _mapped(paths[0], np.int32),
+            starts,
+            values,
+            vocabulary=vocabulary_hash(tokenizer._token_dict),
+        )
+        tree.save(target)
+        report = BuildReport(lines, len(tree), rejected)
+        del tree, values  # Windows removes no file that is mapped
+        return report
+
+
+def read_blocks(file: IO[bytes], size: int = BLOCK) -> Iterator[bytes]:
+    """The bytes of a file in blocks of whole lines."""
+    while block := file.read(size):
+        yield block + file.readline()
+
+
+def _tokenized(
+    source: Path, tokenizer: Any, kind: Kind, maxlen: int, workers: int
+) -> Iterator[_Block]:
+    with open(source, "rb") as file:
+        blocks = read_blocks(file)
+        if workers <= 1:
+            for block in blocks:
+                yield _tokenize(tokenizer, block, kind, maxlen)
+            return
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(workers, _start_worker, (tokenizer, kind, maxlen)) as pool:
+            waiting: deque = deque()  # bounded, or all of the file would be read ahead
+            for block in blocks:
+                waiting.append(pool.apply_async(_work, (block,)))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().get()
+            while waiting:
+                yield waiting.popleft().get()
+
+
+def _start_worker(*settings: Any) -> None:
+    """Keep a worker's settings where `_work` finds them: on the function, in that process alone."""
+    _work.settings = settings  # type: ignore[attr-defined]
+
+
+def _work(block: bytes) -> _Block:
+    tokenizer, kind, maxlen = _work.settings  # type: ignore[attr-defined]
+    return _tokenize(tokenizer, block, kind, maxlen)
+
+
+def _tokenize(tokenizer: Any, block: bytes, kind: Kind, maxlen: int) -> _Block:
+    """The keys of a block's lines."""
+    rows = block.removesuffix(b"\n").split(b"\n")
+    rejected: list[Rejected] = []
+    kept: list[Line] = []
+    numbers: list[int] = []
+    for number, row in enumerate(rows, 1):
+        try:
+            kept.append(_parse(row.removesuffix(b"\r").decode("utf-8"), kind))
+            numbers.append(number)
+        except UnicodeDecodeError:
+            rejected.append(Rejected(number, "is not UTF-8"))
+        except ValueError as error:
+            rejected.append(Rejected(number, str(error)))
+    parts = [part for columns, _ in kept for part in columns]
+    per_line = np.fromiter((len(columns) for columns, _ in kept), np.int64, len(kept))
+    tokens, sizes = _encode(tokenizer, parts)
+    bounds = np.concatenate([[0], np.cumsum(sizes)])
+    begins = bounds[np.cumsum(per_line) - per_line]
+    lengths = bounds[np.cumsum(per_line)] - begins
+    fits = lengths <= maxlen
+    rejected += [
+        Rejected(numbers[i], f"has a key of more than {maxlen} tokens")
+        for i in np.flatnonzero(~fits)
+    ]
+    texts = [kept[i][1].encode("utf-8") for i in np.flatnonzero(fits)]
+    return _Block(
+        len(block),
+        len(rows),
+        tokens[np.repeat(fits, lengths)],
+        lengths[fits].astype(np.int32),
+        b"".join(texts),
+        np.fromiter(map(len, texts), np.int32, len(texts)),
+        sorted(rejected),
+    )
+
+
+def _parse(line: str, kind: Kind) -> Line:
+    """The parts of a line's key and its value; a ValueError says what is wrong."""
+    columns = [column.strip() for column in line.lstrip("\ufeff").split("\t")]
+    if columns == [""]:
+        raise ValueError("is empty")
+    if kind == "keys":
+        if not columns[0]:
+            raise ValueError("has an empty first column")
+        return columns, ""
+    if len(columns) != 3:
+        raise ValueError(f"has {len(columns)} columns, not 3")
+    name, predicate, value = columns
+    subject, meaning = split_meaning(name)
+    if not subject or not predicate:
+        raise ValueError("has an empty subject or predicate")
+    fact = [subject, predicate, meaning]
+    return fact, json.dumps([*fact, value], ensure_ascii=False)
+
+
+def _encode(tokenizer: Any, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Each text's ids with its [SEP], without [CLS], end to end; and their numbers."""
+    if not texts:
+        return np.zeros(0, np.int32), np.zeros(0, np.int64)
+    unique = list(dict.fromkeys(texts))  # subjects and predicates repeat
+    place = {text: row for row, text in enumerate(unique)}
+    ids = tokenizer.encode_batch(unique).token_ids[:, 1:]
+    sizes = ids.shape[1] - np.argmax(ids[:, ::-1] == tokenizer._token_end_id, axis=1)
+    rows = np.fromiter((place[text] for text in texts), np.int64, len(texts))
+    taken = ids[rows]
+    return taken[np.arange(ids.shape[1]) < sizes[rows, None]], sizes[rows]
+
+
+def _mapped(path: Path, dtype: type) -> np.ndarray:
+    return np.memmap(path, dtype, "r") if path.stat().st_size else np.zeros(0, dtype)
+
+
+def _starts(path: Path) -> np.ndarray:
+    lengths = _mapped(path, np.int32)
+    starts = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=starts[1:])
+    return starts

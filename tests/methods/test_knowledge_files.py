@@ -1,0 +1,105 @@
+"""Tree files from text: the same tree as from triples in memory, and every bad line by number."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_models import tiny_tokenizer
+
+from bert4kexue.decoding import PrefixTree
+from bert4kexue.methods import knowledge_files
+from bert4kexue.methods.knowledge_files import build_tree_file
+from bert4kexue.methods.knowledge_qa import KnowledgeBase
+
+TRIPLES = [
+    ("李白（唐代诗人）", "职业", "诗人"),
+    ("李白", "作者", "谁"),
+    ("静夜思", "作者", "李白"),
+    ("静夜思", "作者", "很好"),
+]
+NAME = st.text("李白静夜思（）a", min_size=1, max_size=6)
+
+
+def write(path, lines):
+    path.write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8"))
+    return path
+
+
+def facts(tree):
+    return {key: tree.values(tree.find(key)) for key in tree}
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    triples=st.lists(st.tuples(NAME, st.text("作者a", min_size=1, max_size=3), NAME), min_size=1)
+)
+def test_file_is_the_knowledge_base_of_its_triples(tmp_path_factory, triples):
+    folder, tokenizer = tmp_path_factory.mktemp("tree"), tiny_tokenizer()
+    source = write(folder / "facts.tsv", ["\t".join(triple) for triple in triples])
+    report = build_tree_file(source, folder / "tree", tokenizer)
+    expected = KnowledgeBase.build(triples, tokenizer).tree
+    with PrefixTree.load(folder / "tree", vocabulary=expected.vocabulary, verify=True) as tree:
+        assert facts(tree) == facts(expected)
+    assert (report.lines, report.keys, report.rejected) == (len(triples), len(expected), [])
+
+
+def test_blocks_and_workers_do_not_change_the_tree(tmp_path, monkeypatch):
+    lines = [f"李{'白' * (i % 7)}\t作者{'a' * (i % 5)}\t{i}" for i in range(300)]
+    source, tokenizer = write(tmp_path / "facts.tsv", [*lines, "x"]), tiny_tokenizer()
+    whole = build_tree_file(source, tmp_path / "one", tokenizer)
+    monkeypatch.setattr(knowledge_files, "BLOCK", 100)
+    monkeypatch.setattr(knowledge_files.read_blocks, "__defaults__", (100,))
+    parts = build_tree_file(source, tmp_path / "two", tokenizer, workers=2)
+    assert whole == parts
+    assert parts.rejected == [(301, "has 1 columns, not 3")]
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_bad_lines_are_named_and_the_rest_is_built(tmp_path):
+    source = tmp_path / "facts.tsv"
+    good = "\t".join(TRIPLES[0]).encode()
+    lines = [good, b"", b"a\tb", b"\tb\tc", b"\xff\tb\tc", b"a\tb\tc\td"]
+    source.write_bytes(b"\r\n".join([*lines, good]))
+    report = build_tree_file(source, tmp_path / "tree", tiny_tokenizer())
+    assert report.lines == 7
+    assert dict(report.rejected) == {
+        2: "is empty",
+        3: "has 2 columns, not 3",
+        4: "has an empty subject or predicate",
+        5: "is not UTF-8",
+        6: "has 4 columns, not 3",
+    }
+    assert report.reasons()["is empty"] == 1
+    assert report.keys == 1, "line ends of either kind belong to no value"
+    with PrefixTree.load(tmp_path / "tree") as tree:
+        assert [len(texts) for texts in facts(tree).values()] == [2]
+
+
+def test_too_long_keys_are_named(tmp_path):
+    source = write(tmp_path / "names", ["李白", "静夜思李白静夜思"])
+    report = build_tree_file(source, tmp_path / "tree", tiny_tokenizer(), "keys", maxlen=3)
+    assert report.rejected == [(2, "has a key of more than 3 tokens")]
+
+
+def test_columns_are_the_parts_of_a_key(tmp_path):
+    tokenizer = tiny_tokenizer()
+    source = write(tmp_path / "names", ["李\t白", "静\t\t夜", "\t夜"])
+    report = build_tree_file(source, tmp_path / "tree", tokenizer, "keys")
+    end = tokenizer._token_end_id
+    li, bai, jing, ye = (tokenizer.encode(c)[0][1] for c in "李白静夜")
+    with PrefixTree.load(tmp_path / "tree") as tree:
+        assert set(tree) == {(li, end, bai, end), (jing, end, end, ye, end)}
+    assert report.rejected == [(3, "has an empty first column")]
+
+
+def test_nothing_is_left_behind_when_no_line_is_good(tmp_path):
+    source = write(tmp_path / "facts.tsv", ["a", "b"])
+    with pytest.raises(ValueError, match="none of the 2 lines"):
+        build_tree_file(source, tmp_path / "tree", tiny_tokenizer())
+    (tmp_path / "empty").write_bytes(b"")
+    with pytest.raises(ValueError, match="is empty: it needs one triple a line"):
+        build_tree_file(tmp_path / "empty", tmp_path / "tree", tiny_tokenizer())
+    with pytest.raises(ValueError, match="kind is 'triples' or 'keys'"):
+        build_tree_file(source, tmp_path / "tree", tiny_tokenizer(), "words")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["empty", "facts.tsv"]
