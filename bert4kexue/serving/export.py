@@ -1,4 +1,4 @@
-"""SavedModels with named int32 signatures, for TF Serving and for whatever loads TensorFlow.
+"""SavedModels with named signatures, for TF Serving and for whatever loads TensorFlow.
 
 A SavedModel made here needs nothing but TensorFlow to run: no Keras, no bert4kexue.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ _OUTPUT_NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """One callable of a SavedModel.
+    """A model as it is: one callable of a SavedModel.
 
     Args:
         model: its inputs are (b, n) ids.
@@ -40,6 +40,25 @@ class Signature:
     model: keras.Model
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Endpoint:
+    """A function of tensors: one callable of a SavedModel.
+
+    Args:
+        function: takes a tensor for each input, in order; returns a mapping by output name, or one
+            tensor or a sequence in the order of ``outputs``.
+        inputs: name, shape and dtype of each; ``'string'`` is a dtype too.
+        outputs: names of the outputs.
+        resources: what the function uses and TensorFlow does not find by itself: modules with
+            lookup tables, assets. Variables are found.
+    """
+
+    function: Callable[..., Any]
+    inputs: tuple[keras.InputSpec, ...]
+    outputs: tuple[str, ...]
+    resources: tuple[Any, ...] = ()
 
 
 def default_signature(model: keras.Model) -> Signature:
@@ -57,7 +76,7 @@ def default_signature(model: keras.Model) -> Signature:
 def export_saved_model(
     model: keras.Model,
     path: str | Path,
-    signatures: Mapping[str, Signature] | None = None,
+    signatures: Mapping[str, Signature | Endpoint] | None = None,
     *,
     overwrite: bool = False,
 ) -> Path:
@@ -67,50 +86,95 @@ def export_saved_model(
         model: what :func:`bert4kexue.models.build_transformer_model` returned, or any functional
             model of ids.
         path: the folder to write.
-        signatures: by name; ``{'serving_default': default_signature(model)}`` when None. Their
-            models must share ``model``'s weights.
+        signatures: by name; ``{'serving_default': default_signature(model)}`` when None. Without a
+            ``serving_default`` the first one has that name too.
         overwrite: replace a folder that exists.
 
     Returns:
-        The folder. Every signature takes int32 tensors of dynamic batch and length, by name.
+        The folder. A ``Signature`` takes int32 tensors of dynamic batch and length, by name.
 
     Raises:
         FileExistsError: the folder exists and ``overwrite`` is False.
+        OSError: it cannot be written, for instance because no space is left; nothing stays then.
         RuntimeError: the backend is not TensorFlow.
     """
     path = Path(path)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists: choose another folder or pass overwrite=True")
+    require_tensorflow()
+    chosen = signatures or {"serving_default": default_signature(model)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(path) as folder:
+        write_saved_model(folder, chosen)
+    return path
+
+
+def require_tensorflow() -> None:
+    """Raise a RuntimeError that says what to do unless Keras runs on TensorFlow."""
     if (backend := keras.backend.backend()) != "tensorflow":
         raise RuntimeError(
             f"a SavedModel is written by the TensorFlow backend, and this process runs {backend}: "
             "save the weights, set KERAS_BACKEND=tensorflow, load them and export there"
         )
-    signatures = signatures or {"serving_default": default_signature(model)}
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    for name, signature in signatures.items():
-        archive.add_endpoint(
-            name,
-            _endpoint(signature),
-            input_signature=[
-                keras.InputSpec(shape=(None, None), dtype="int32", name=input_name)
-                for input_name in signature.inputs
-            ],
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_folder(path) as folder:
-        archive.write_out(str(folder), verbose=False)
-    return path
 
 
-def _endpoint(signature: Signature) -> Any:
-    def call(*ids: Any) -> dict[str, Any]:
-        outputs = signature.model(ids[0] if len(ids) == 1 else list(ids), training=False)
+def write_saved_model(
+    folder: Path,
+    signatures: Mapping[str, Signature | Endpoint],
+    assets: Mapping[str, Path] | None = None,
+) -> None:
+    """Write into a folder that exists; ``assets`` are files to carry along, by role.
+
+    Raises:
+        OSError: TensorFlow could not write, in its own words.
+    """
+    import tensorflow as tf
+
+    root = tf.Module()
+    traced = {name: _traced(_endpoint(signature)) for name, signature in signatures.items()}
+    if "serving_default" not in traced:
+        traced["serving_default"] = next(iter(traced.values()))
+    variables = {id(v): v for function in traced.values() for v in function.variables}
+    root.held = list(variables.values())
+    root.resources = [
+        resource
+        for signature in signatures.values()
+        if isinstance(signature, Endpoint)
+        for resource in signature.resources
+    ]
+    root.files = {role: tf.saved_model.Asset(str(file)) for role, file in (assets or {}).items()}
+    try:
+        tf.saved_model.save(root, str(folder), signatures=traced)
+    except tf.errors.OpError as error:
+        raise OSError(f"TensorFlow could not write to {folder}: {error.message}") from error
+
+
+def _endpoint(signature: Signature | Endpoint) -> Endpoint:
+    if isinstance(signature, Endpoint):
+        return signature
+    model = signature.model
+
+    def call(*ids: Any) -> Any:
+        return model(ids[0] if len(ids) == 1 else list(ids), training=False)
+
+    inputs = tuple(
+        keras.InputSpec(shape=(None, None), dtype="int32", name=name) for name in signature.inputs
+    )
+    return Endpoint(call, inputs, signature.outputs)
+
+
+def _traced(endpoint: Endpoint) -> Any:
+    import tensorflow as tf
+
+    def call(*tensors: Any) -> dict[str, Any]:
+        outputs = endpoint.function(*tensors)
+        if isinstance(outputs, Mapping):
+            return {name: outputs[name] for name in endpoint.outputs}
         several = outputs if isinstance(outputs, list | tuple) else [outputs]
-        return dict(zip(signature.outputs, several, strict=True))
+        return dict(zip(endpoint.outputs, several, strict=True))
 
-    return call
+    specs = [tf.TensorSpec(spec.shape, spec.dtype, spec.name) for spec in endpoint.inputs]
+    return tf.function(call, input_signature=specs, autograph=False).get_concrete_function()
 
 
 def _name(layer: str, known: Mapping[str, str]) -> str:
