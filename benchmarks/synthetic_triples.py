@@ -90,7 +90,9 @@ def _words(rng, count, lengths, characters, distinct=False):
             rows = np.flatnonzero(size > column)
             code[rows] = code[rows] * np.uint64(0x9E3779B97F4A7C15) + flat[begins[rows] + column]
         _, first = np.unique(code, return_index=True)
-        again = np.setdiff1d(np.arange(count), first)
+        drawn_twice = np.ones(count, bool)
+        drawn_twice[first] = False
+        again = np.flatnonzero(drawn_twice)
         if not len(again):
             break
         for column in range(len(lengths)):  # redrawn uniformly, or the short ones never end

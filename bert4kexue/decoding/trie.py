@@ -201,18 +201,27 @@ class PrefixTree(TreeWalks):
         """The number of the key that ends at `node`, 0 to ``len(tree) - 1``; -1 where none does."""
         if not self.is_key(node):
             return ABSENT
-        return self._leaves((node >> 32) - 1 if node >= TAIL else self._offset_at[node])
+        try:
+            return self._leaves((node >> 32) - 1 if node >= TAIL else self._offset_at[node])
+        except IndexError:
+            raise self._no_node(node) from None
 
     def count(self, node: int = root) -> int:
         """The exact number of keys at and below `node`; some sums per level, visits no node."""
         if node == self.root or node >= TAIL or node == ABSENT:
             return {self.root: self._count, ABSENT: 0}.get(node, 1)
         first, last, total = node, node + 1, 0
-        while first < last:
-            begin, end = self._offset_at[first], self._offset_at[last]
-            total += self._leaves(end) - self._leaves(begin)
-            # The edges to nodes lead to nodes 1, 2, 3 ... in their order.
-            first, last = begin - self._leaves(begin) + 1, end - self._leaves(end) + 1
+        try:
+            for _ in range(self.depth + 1):
+                begin, end = self._offset_at[first], self._offset_at[last]
+                leaves, more = self._leaves(begin), self._leaves(end)
+                total += more - leaves
+                # The edges to nodes lead to nodes 1, 2, 3 ... in their order.
+                first, last = begin - leaves + 1, end - more + 1
+                if first >= last:
+                    break
+        except IndexError:
+            raise self._no_node(node) from None
         return total
 
     def values(self, node: int) -> list[str]:
@@ -224,7 +233,10 @@ class PrefixTree(TreeWalks):
         """The strings of key `number`, 0 to ``len(tree) - 1``."""
         if not 0 <= number < len(self):
             raise ValueError(f"keys are numbered 0 to {len(self) - 1}, got {number}")
-        return texts_of(self._arrays, number) if "text" in self._arrays else []
+        try:
+            return texts_of(self._arrays, number) if "text" in self._arrays else []
+        except IndexError:
+            raise self._no_node(f"of key {number}") from None
 
     def value_columns(
         self, numbers: np.ndarray

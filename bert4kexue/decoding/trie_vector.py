@@ -56,6 +56,10 @@ def edges_of(arrays: Mapping[str, np.ndarray], nodes: np.ndarray) -> Edges:
     firsts = arrays["offsets"][inner].astype(np.int64)
     counts = arrays["offsets"][inner + 1] - firsts
     counts[in_tail], counts[absent] = 1, 0
+    if len(nodes) and not (
+        counts.min() >= 0 and (firsts + counts).max() <= len(arrays["ranks"]) + 1
+    ):
+        raise IndexError("a damaged offset")
     rows = np.repeat(np.arange(len(nodes)), counts)
     edges = np.arange(len(rows)) + (firsts - np.cumsum(counts) + counts)[rows]
     from_tail = in_tail[rows]

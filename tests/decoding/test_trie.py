@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import struct
+import subprocess
+import sys
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bert4kexue.decoding import PrefixTree, vocabulary_hash
+from bert4kexue.decoding import PrefixTree, trie_rows, vocabulary_hash
 
 TOKENS = st.one_of(st.integers(0, 3), st.integers(0, 2**20))
 KEYS = st.lists(st.lists(TOKENS, max_size=6), max_size=30)
@@ -82,6 +87,115 @@ def test_plain_arrays_are_the_tree(keys):
             node = int(offsets[node]) + edges.index(token) + 1
         number = int(numbers[np.searchsorted(ends, node)])
         assert set(tree.values_of(number)) == {str(key)}
+
+
+@given(keys=KEYS, tokens=st.lists(TOKENS, max_size=8))
+def test_many_nodes_at_once_are_one_after_the_other(keys, tokens):
+    tree = PrefixTree.from_keys(keys)
+    nodes = np.array([-1, *(tree.find(prefix) for prefix in sorted(prefixes(keys)))])
+    counts, found, targets = tree.children(nodes)
+    each = [tree.allowed(node).tolist() if node >= 0 else [] for node in nodes.tolist()]
+    assert counts.tolist() == list(map(len, each))
+    assert found.tolist() == [token for row in each for token in row]
+    pairs = [(n, t) for n, row in zip(nodes.tolist(), each, strict=True) for t in row]
+    assert targets.tolist() == [tree.step(node, token) for node, token in pairs]
+    width = max([0, *found.tolist()]) + 1
+    if width * len(nodes) < 2**22:
+        dirty = np.ones((len(nodes), width), bool)
+        mask = tree.allowed_mask(nodes, width, out=dirty)
+        assert mask is dirty
+        assert [np.flatnonzero(row).tolist() for row in mask] == each
+        np.testing.assert_array_equal(tree.allowed_mask(nodes, width), mask)
+    rows = [(node, token) for node in nodes.tolist() for token in tokens]
+    stepped = tree.step_many([node for node, _ in rows], [token for _, token in rows])
+    assert stepped.tolist() == [tree.step(n, t) if n >= 0 else -1 for n, t in rows]
+
+
+@given(keys=KEYS)
+def test_blocks_hold_every_key_once(keys):
+    tree = PrefixTree.from_keys(keys, list(map(str, keys)))
+    found = {}
+    for tokens, lengths, numbers in tree.key_blocks():
+        parts = np.split(tokens, np.cumsum(lengths)[:-1]) if len(lengths) else []
+        for key, number in zip(parts, numbers.tolist(), strict=True):
+            assert tree.number(tree.find(key.tolist())) == number
+            found[number] = tuple(key.tolist())
+    assert sorted(found) == list(range(len(tree)))
+    assert sorted(found.values()) == sorted({tuple(key) for key in keys})
+
+
+def test_mask_narrower_than_the_tokens_is_refused():
+    tree = PrefixTree.from_keys([[5]])
+    with pytest.raises(ValueError, match="token 5 of the tree is beyond the 5 columns"):
+        tree.allowed_mask(np.zeros(1, int), 5)
+
+
+def test_equal_ends_of_keys_are_stored_once():
+    tails = [[7, 8, 9, 1] for _ in range(100)]
+    tree = PrefixTree.from_keys([[subject, *tail] for subject, tail in enumerate(tails, 20)])
+    assert tree.section_sizes()["tails"] == 2 * 5
+    assert tree.node_count == 1 + 100 * 5
+
+
+def test_more_different_tokens_than_two_bytes_tell_apart():
+    keys = [(token, 1) for token in range(70_000)]
+    tree = PrefixTree.from_keys(keys)
+    assert list(tree) == keys
+    assert tree.allowed(tree.root).tolist() == list(range(70_000))
+
+
+def test_different_rows_of_one_hash_stay_different(monkeypatch):
+    """The first hash function gives one number to all rows: they are compared, and hashed anew."""
+    genuine, calls = trie_rows._hash, []
+
+    def poor(flat, begins, lengths, factor):
+        calls.append(factor)
+        honest = genuine(flat, begins, lengths, factor)
+        return np.zeros_like(honest) if factor == trie_rows._ODD else honest
+
+    monkeypatch.setattr(trie_rows, "_hash", poor)
+    keys = [(1, 2), (1, 3), (2, 2), (1, 2)]
+    assert list(PrefixTree.from_keys(keys)) == sorted(set(keys))
+    assert len(set(calls)) == 2
+
+
+def test_two_processes_map_one_file(tmp_path):
+    path = tmp_path / "tree.bin"
+    PrefixTree.from_keys([[1, 2], [3]], ["a", "b"]).save(path)
+    code = (
+        "import sys; from bert4kexue.decoding import PrefixTree\n"
+        "tree = PrefixTree.load(sys.argv[1]); print(list(tree), tree.values(tree.find([3])))\n"
+        "sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "encoding": "utf-8"}
+    with PrefixTree.load(path) as here, subprocess.Popen(command, **pipes) as other:
+        assert other.stdout.readline() == "[(1, 2), (3,)] ['b']\n"  # it still has the file open
+        assert here.values(here.find([3])) == ["b"]
+        other.communicate("")
+    assert other.returncode == 0
+
+
+@given(damage=st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_size=1))
+def test_damage_that_opening_does_not_see_reads_nothing_outside(saved, damage, tmp_path_factory):
+    """Any answer or a ValueError, but no other error, no endless walk."""
+    damaged = bytearray(saved)
+    table = struct.unpack_from("<I", saved, 12)[0]
+    payload = -(-(32 + 48 * table + 200) // 64) * 64
+    for place, value in damage:
+        damaged[payload + place % (len(saved) - payload)] = value
+    path = tmp_path_factory.mktemp("tree") / "damaged.bin"
+    path.write_bytes(damaged)
+    with suppress(ValueError), PrefixTree.load(path) as tree:
+        for node in [*range(5), *((edge + 1 << 32) + 3 for edge in range(5))]:
+            for verb in (tree.allowed, tree.is_key, tree.values, tree.count):
+                with suppress(ValueError):
+                    verb(node)
+            for token in (1, 2, 3, 4):
+                with suppress(ValueError):
+                    tree.step(node, token)
+        with suppress(ValueError):
+            tree.completions(limit=10)
 
 
 def test_step_and_find_say_absent():
