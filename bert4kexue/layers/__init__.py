@@ -3,6 +3,7 @@
 from bert4kexue import _keras as _keras
 from bert4kexue.layers.attention import KeyValueCache as KeyValueCache
 from bert4kexue.layers.attention import MultiHeadAttention as MultiHeadAttention
+from bert4kexue.layers.attention_masks import DocumentMask as DocumentMask
 from bert4kexue.layers.attention_masks import LanguageModelMask as LanguageModelMask
 from bert4kexue.layers.attention_masks import MaskScores as MaskScores
 from bert4kexue.layers.attention_masks import (
@@ -23,3 +24,5 @@ from bert4kexue.layers.normalization import ScaleOffset as ScaleOffset
 from bert4kexue.layers.pooling import GlobalAveragePooling1D as GlobalAveragePooling1D
 from bert4kexue.layers.pooling import GlobalMaxPooling1D as GlobalMaxPooling1D
 from bert4kexue.layers.random_projection import RandomProjection as RandomProjection
+from bert4kexue.layers.vae import GaussianSampling as GaussianSampling
+from bert4kexue.layers.vae import StandardNormalKL as StandardNormalKL

@@ -53,6 +53,19 @@ class UnifiedLanguageModelMask(_Mask):
 
 
 @keras.saving.register_keras_serializable(package="bert4kexue")
+class DocumentMask(_Mask):
+    """Packed rows: document numbers (b, n) -> booleans (b, n, n), True within a document."""
+
+    def call(self, inputs: Any) -> Any:
+        """Equal numbers see each other."""
+        return ops.equal(inputs[:, :, None], inputs[:, None, :])
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
+        """(b, n, n)."""
+        return (input_shape[0], input_shape[1], input_shape[1])
+
+
+@keras.saving.register_keras_serializable(package="bert4kexue")
 class MaskScores(keras.layers.Layer):
     """Structure and earlier scores in one additive bias, for residual attention (RealFormer).
 
