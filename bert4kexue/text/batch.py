@@ -132,8 +132,8 @@ def _place(
         source = place + (scan.counts.cumsum() - scan.counts - before).repeat(kept)
         ids = ids.take(source)
         spans = None if spans is None else spans.take(source, axis=0)
-    if ids.size and ids.min() == UNKNOWN:
-        ids = np.where(ids == UNKNOWN, _unknown_id(tokenizer), ids)
+    if (unknown := ids == UNKNOWN).any():
+        ids[unknown] = _unknown_id(tokenizer)
     cells[target] = ids
     if start is not None:
         token_ids[:, 0] = tokenizer.token_to_id(start)

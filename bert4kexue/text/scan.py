@@ -92,13 +92,15 @@ class Scanner:
         exact_rows: list[int] = []
         origin: np.ndarray | None = None  # where in `joined` each of `points` came from
         if kinds.max() >= DROP:
-            if (exact := np.flatnonzero(kinds == EXACT)).size:
+            special = (kinds >= DROP).nonzero()[0]
+            if (exact := special[kinds.take(special) == EXACT]).size:
                 exact_rows = np.unique(np.searchsorted(text_ends, exact)).tolist()
                 for row in exact_rows:
                     blank = slice(text_ends[row] - lengths[row], text_ends[row])
                     points[blank], kinds[blank] = 0x20, SPACE
-            points, kinds, origin = self._expand_and_drop(points, kinds)
-            ends = np.searchsorted(origin, text_ends)
+            if _changes_words(kinds, special):
+                points, kinds, origin = self._expand_and_drop(points, kinds)
+                ends = np.searchsorted(origin, text_ends)
 
         word = kinds == WORD
         edges = (word[1:] != word[:-1]).nonzero()[0]
@@ -115,7 +117,7 @@ class Scanner:
         counts[1:] -= counts[:-1].copy()
         found = None
         if spans:
-            borders = np.flatnonzero(heads | (kinds == SPACE))
+            borders = np.flatnonzero(heads | (kinds >= SPACE))
             token_ends = borders[1:][heads.take(borders[:-1])]
             first, last = where, token_ends - 1
             if origin is not None:
@@ -209,6 +211,22 @@ class Scanner:
             start += len(text)
             pieces, lengths = self._tails, self._tail_lengths
         return starts, ids
+
+
+def _changes_words(kinds: np.ndarray, special: np.ndarray) -> bool:
+    """Whether a character expands, or one that vanishes has letters of one word at both sides.
+
+    The others that vanish may stay: a character that neither stands alone nor belongs to a word
+    gives no token, whatever it is.
+    """
+    here = kinds.take(special)
+    if (here == EXPAND).any():
+        return True
+    before, after = kinds.take(special - 1), kinds.take(special + 1)
+    inside = (before == WORD) | (before == DROP)
+    inside &= (after == WORD) | (after == DROP)
+    inside &= here == DROP
+    return bool(inside.any())
 
 
 def _lengths(pieces: Iterable[str]) -> dict[str, tuple[int, ...]]:

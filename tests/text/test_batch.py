@@ -105,6 +105,23 @@ def test_rematch_points_at_the_characters_of_the_token(text) -> None:
         assert "".join(text[i] for i in place) == tokenizer.stem(token)
 
 
+@pytest.mark.parametrize("name", ["cased", "uncased"])
+@pytest.mark.parametrize(
+    "text", ["中\u200b国", "the\u200b中", "中\u200bthe", "the\u200b\ufffd the"]
+)
+@pytest.mark.parametrize("other", ["", "the", "t\u200bhe", "\u200b"])
+def test_what_vanishes_belongs_to_no_token(name, text, other) -> None:
+    # With "t\u200bhe" in the batch the vanishing characters are cut out, without it they are not.
+    tokenizer = TOKENIZERS[name]
+    ids, _, offsets = tokenizer.encode_batch([text, other], return_offsets=True)
+    for row, string in enumerate([text, other]):
+        expected = tokenizer.encode(string)[0]
+        assert ids[row, : len(expected)].tolist() == expected
+        tokens = tokenizer.tokenize(string)
+        places = expected_offsets(tokenizer, [string], [tokens])
+        assert offsets[row, : len(tokens)].tolist() == places
+
+
 def test_one_text_in_a_batch_does_not_change_another() -> None:
     tokenizer = TOKENIZERS["uncased"]
     texts = cases.texts()
