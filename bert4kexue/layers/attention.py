@@ -253,6 +253,35 @@ class MultiHeadAttention(keras.layers.Layer):
         output, _ = self.attend(query, cache.key, cache.value, bias=allowed)
         return output, cache
 
+    def prefill(
+        self,
+        x: Any,
+        capacity: Any,
+        *,
+        allowed: Any,
+        position: Any = None,
+        p_bias: str | None = None,
+    ) -> tuple[Any, KeyValueCache]:
+        """Self-attention of the first n tokens, and the cache that further steps continue.
+
+        Unlike :meth:`step` it computes among the n tokens alone, not over the whole capacity.
+
+        Args:
+            x: (b, n, H).
+            capacity: places of the cache; an integer or a scalar tensor, n or more.
+            allowed: booleans (n, n), (b, n, n) or (b, h, n, n).
+            position: what ``p_bias`` takes, for the n positions.
+            p_bias: name of the position bias.
+        """
+        effect = _position_bias(p_bias)
+        query = self._heads(self.q_dense(x), self.key_size)
+        key = self._heads(self.k_dense(x), self.key_size)
+        value = self._heads(self.v_dense(x), self.head_size)
+        query, key = effect.rotate(position, query, key)
+        output, _ = self.attend(query, key, value, bias=allowed)
+        room = [[0, 0], [0, capacity - ops.shape(x)[1]], [0, 0], [0, 0]]
+        return output, KeyValueCache(ops.pad(key, room), ops.pad(value, room))
+
     def _heads(self, x: Any, size: int) -> Any:
         shape = ops.shape(x)
         return ops.reshape(x, (shape[0], shape[1], self.heads, size))  # (b, n, h, d)

@@ -81,14 +81,14 @@ class _Positional(keras.layers.Layer):
     def call(self, inputs: Any) -> Any:
         """Merge position vectors into (b, n, c); with ``custom_position_ids`` give [x, ids]."""
         if self.custom_position_ids:
-            x, positions = inputs
-            positions = ops.cast(positions, "int32")
-        else:
-            x = inputs
-            self.check_length(x.shape[1])
-            positions = ops.arange(ops.shape(x)[1], dtype="int32")[None]  # (1, n)
+            return self.merge(*inputs)
+        self.check_length(inputs.shape[1])
+        return self.merge(inputs, ops.arange(ops.shape(inputs)[1], dtype="int32")[None])  # (1, n)
+
+    def merge(self, x: Any, positions: Any) -> Any:
+        """Merge the vectors of given positions (b or 1, n) into x (b, n, c)."""
         x = ops.cast(x, self.compute_dtype)
-        e = ops.cast(self.vectors(positions), self.compute_dtype)
+        e = ops.cast(self.vectors(ops.cast(positions, "int32")), self.compute_dtype)
         if self.merge_mode == "add":
             return x + e
         if self.merge_mode == "mul":
