@@ -290,8 +290,8 @@ def _pieces(ids: Mapping[str, int], letters: Mapping[str, int], first_name: int)
             f"parts of tokens go to {1 << NAME_BITS:,}. Tokenize in the client and send token_ids"
         )
     return Pieces(
-        keys=np.array(keys, np.int64),
-        values=np.array(values, np.int64),
+        keys=np.array(keys or [0], np.int64),  # a table may not be empty
+        values=np.array(values or [0], np.int64),
         levels=longest.bit_length() - 1,
         best=np.array(best, np.int32),
         longest=longest,
