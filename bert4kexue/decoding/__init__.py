@@ -8,6 +8,7 @@ from bert4kexue.decoding.composition import Intersection as Intersection
 from bert4kexue.decoding.constraints import Constraint as Constraint
 from bert4kexue.decoding.constraints import TreeConstraint as TreeConstraint
 from bert4kexue.decoding.constraints import accepts as accepts
+from bert4kexue.decoding.lookahead import LookAhead as LookAhead
 from bert4kexue.decoding.overlay import EditedTree as EditedTree
 from bert4kexue.decoding.substring import SubstringConstraint as SubstringConstraint
 from bert4kexue.decoding.token_constraints import BannedWords as BannedWords
