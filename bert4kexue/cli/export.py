@@ -1,11 +1,12 @@
-"""``bert4kexue export``: a checkpoint as a SavedModel."""
+"""``bert4kexue export``: a checkpoint as a SavedModel, or for OpenVINO and ONNX."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-from bert4kexue.cli.models import add_model_options, find_family
+from bert4kexue.cli.models import find_family, load_tokenizer
 
 _HEADS: dict[str, dict[str, Any]] = {
     "hidden": {},
@@ -13,49 +14,152 @@ _HEADS: dict[str, dict[str, Any]] = {
     "nsp": {"with_nsp": True},
     "tokens": {"with_mlm": True},
 }
+_PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}
 
 _EPILOG = """\
-heads:
-  hidden   vectors of every token, (b, n, H)
-  pooled   a vector of the sentence, (b, H)      RoFormer-Sim, SimBERT
-  nsp      next-sentence probabilities, (b, 2)
-  tokens   token probabilities, (b, n, v)
+heads, and the signatures beside serving_default:
+  hidden   vectors of every token, (b, n, H)        token_vectors
+  pooled   a vector of the sentence, (b, H)         vectors, cosine     RoFormer-Sim, SimBERT
+  nsp      next-sentence probabilities, (b, 2)      next_sentence
+  tokens   token probabilities, (b, n, v)           fill
 
 examples:
   bert4kexue export --model pretrained/roformer_tiny_zh --output served/roformer --head pooled
-  bert4kexue export --model chinese_L-12_H-768_A-12 --output served/bert --overwrite
+  bert4kexue export --check served/roformer
+  bert4kexue export --model chinese_L-12_H-768_A-12 --output served/bert --precision bf16
+  bert4kexue export --model chinese_L-12_H-768_A-12 --output bert-ov --format openvino
 
-The signature serving_default takes int32 token_ids and segment_ids (b, n), both sizes free."""
+A SavedModel goes to a numbered folder, DIR/1, then DIR/2. The signature serving_default takes int32
+token_ids and segment_ids (b, n), both sizes free; NAME does too, and NAME_text takes strings."""
 
 
 def add(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "export",
-        help="write a SavedModel for TF Serving",
+        help="write a SavedModel for TF Serving, or a model for OpenVINO or ONNX",
         description="Writes a SavedModel that needs nothing but TensorFlow to run.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_model_options(parser)
-    parser.add_argument("--output", required=True, metavar="DIR", help="the folder to write")
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="folder in the original layout (bert_config.json, vocab.txt, bert_model.ckpt.*), its "
+        ".zip or .tar.gz, or a name in pretrained/",
+    )
+    parser.add_argument(
+        "--family",
+        metavar="NAME",
+        help="bert or roformer; told from the checkpoint's names when left out",
+    )
+    parser.add_argument("--output", metavar="DIR", help="the folder to write")
     parser.add_argument("--head", choices=_HEADS, default="hidden", help="what it returns (hidden)")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
+    parser.add_argument(
+        "--format",
+        choices=("saved_model", "openvino", "onnx"),
+        default="saved_model",
+        help="for whom (saved_model)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=_PRECISIONS,
+        default="fp32",
+        help="of the weights; with openvino, of the arithmetic (fp32)",
+    )
+    parser.add_argument("--version", type=int, metavar="N", help="the version's number (the next)")
+    parser.add_argument("--maxlen", type=int, metavar="N", help="most tokens of a text")
+    parser.add_argument(
+        "--inputs",
+        choices=("int32", "bert4keras"),
+        default="int32",
+        help="bert4keras: float32 Input_Token, Input_Segment in the named signatures (int32)",
+    )
+    parser.add_argument("--no-text", action="store_true", help="only signatures that take ids")
+    parser.add_argument("--overwrite", action="store_true", help="replace what exists")
+    parser.add_argument(
+        "--check", metavar="DIR", help="check an export in a fresh process, and write nothing"
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write it, and say what it takes and gives."""
-    from pathlib import Path
+    """Write it, and say what it takes and gives; or check one."""
+    if options.check:
+        return _check(options.check)
+    if not options.model or not options.output:
+        raise ValueError("export needs --model NAME and --output DIR, or --check DIR")
+    if options.format == "saved_model":
+        return _saved_model(options)
+    return _runtime(options)
 
-    if Path(options.output).exists() and not options.overwrite:
-        raise FileExistsError(f"{options.output} exists: choose another, or pass --overwrite")
-    family = find_family(options)
-    from bert4kexue.models import build_transformer_model
-    from bert4kexue.serving import default_signature, export_saved_model
 
-    model = build_transformer_model(options.model, model=family, **_HEADS[options.head])
-    path = export_saved_model(model, options.output, overwrite=options.overwrite)
+def _check(folder: str) -> int:
+    from bert4kexue.serving.check import check_export, newest
+
+    found = check_export(folder)
+    for name, worst in found.items():
+        print(f"{name}\t{worst:.1e}")
+    print(f"{newest(Path(folder))}: whole, and {len(found)} outputs are those recorded")
+    return 0
+
+
+def _saved_model(options: argparse.Namespace) -> int:
+    wanted = Path(options.output, str(options.version))
+    if options.version is not None and wanted.exists() and not options.overwrite:
+        raise FileExistsError(f"{wanted} exists: choose another version, or pass --overwrite")
+    model = _build(options)
+    tokenizer = load_tokenizer(options.model)
+    from bert4kexue.serving import default_signature, export_service
+
+    path = export_service(
+        _tasks(options.head, model, tokenizer),
+        options.output,
+        tokenizer=None if options.no_text else tokenizer,
+        maxlen=options.maxlen,
+        precision=_PRECISIONS[options.precision],  # type: ignore[arg-type]
+        inputs=options.inputs,
+        version=options.version,
+        overwrite=options.overwrite,
+        facts={"model": Path(options.model).name, "head": options.head},
+        more={"serving_default": default_signature(model)} if options.precision == "fp32" else None,
+    )
     signature = default_signature(model)
     print(f"{path}: serving_default({', '.join(signature.inputs)}) -> {signature.outputs[0]}")
     return 0
+
+
+def _runtime(options: argparse.Namespace) -> int:
+    from bert4kexue.serving.formats import export_runtime
+
+    model = _build(options)
+    path = export_runtime(
+        model,
+        options.output,
+        options.format,
+        precision=options.precision,
+        overwrite=options.overwrite,
+    )
+    names = ", ".join(sorted(file.name for file in path.iterdir()))
+    print(f"{path}: {names}")
+    return 0
+
+
+def _build(options: argparse.Namespace) -> Any:
+    family = find_family(options)
+    from bert4kexue.models import build_transformer_model
+
+    return build_transformer_model(options.model, model=family, **_HEADS[options.head])
+
+
+def _tasks(head: str, model: Any, tokenizer: Any) -> dict[str, Any]:
+    from bert4kexue.serving import signatures
+
+    if head == "pooled":
+        return {"vectors": signatures.sentence_vectors(model), "cosine": signatures.cosine(model)}
+    if head == "nsp":
+        labels = ("next", "other")
+        return {"next_sentence": signatures.classification(model, labels, texts=2)}
+    if head == "tokens":
+        return {"fill": signatures.filling(model, tokenizer)}
+    return {"token_vectors": signatures.token_vectors(model)}

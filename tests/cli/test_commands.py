@@ -106,9 +106,13 @@ def test_export_writes_what_it_says(folder, tmp_path, capsys):
     words = ["export", "--model", str(folder), "--output", str(tmp_path / "out"), "--head"]
     assert main([*words, "pooled"]) == 0
     assert "serving_default(token_ids, segment_ids) -> pooled" in capsys.readouterr().out
-    assert (tmp_path / "out" / "saved_model.pb").is_file()
-    assert main([*words, "nsp"]) == 2
+    assert (tmp_path / "out" / "1" / "saved_model.pb").is_file()
+    assert main([*words, "nsp", "--version", "1"]) == 2
     assert "--overwrite" in capsys.readouterr().err
+    assert main(["export", "--check", str(tmp_path / "out")]) == 0
+    assert "vectors_text.vectors" in capsys.readouterr().out
+    assert main(["export"]) == 2
+    assert "--check DIR" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,123 @@
+"""Encoders for other runtimes: OpenVINO's IR and ONNX, ids in.
+
+Both are converted from the model's TensorFlow graph, with int32 ``token_ids`` and ``segment_ids``
+(b, n) of any size. The vectors of padding (id 0) are as in Keras.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import keras
+
+from bert4kexue._files import atomic_folder
+from bert4kexue.serving.export import default_signature, require_tensorflow
+
+Format = Literal["openvino", "onnx"]
+OPSET = 18
+
+
+def export_runtime(
+    model: keras.Model,
+    path: str | Path,
+    format: Format,
+    *,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    overwrite: bool = False,
+) -> Path:
+    """Write ``model.xml`` and ``model.bin``, or ``model.onnx``, into a folder.
+
+    Args:
+        model: of ids, (b, n).
+        path: the folder.
+        format: ``'openvino'`` or ``'onnx'``.
+        precision: ``'bf16'`` (OpenVINO) makes the model ask its runtime for bfloat16 arithmetic,
+            which processors with AVX512-BF16 or AMX have; the stored weights stay float32.
+        overwrite: replace a folder that exists.
+
+    Raises:
+        FileExistsError: the folder exists and ``overwrite`` is False.
+        ImportError: the converter is not installed; the message names the extra.
+        ValueError: another format, or one that has no such precision.
+        RuntimeError: the backend is not TensorFlow.
+    """
+    path = Path(path)
+    if format not in get_args(Format):
+        raise ValueError(f"format must be one of {get_args(Format)}, got {format!r}")
+    if precision not in ("fp32", "bf16") or (format == "onnx" and precision != "fp32"):
+        raise ValueError(
+            f"{format} is written in fp32{' or bf16' if format == 'openvino' else ''}, got "
+            f"{precision!r}"
+        )
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists: choose another folder or pass overwrite=True")
+    require_tensorflow()
+    convert = _openvino if format == "openvino" else _onnx
+    module = _converter(format)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(path) as folder:
+        convert(module, model, folder, precision)
+    return path
+
+
+def _converter(format: Format) -> Any:
+    try:
+        if format == "openvino":
+            import openvino
+
+            return openvino
+        import tf2onnx
+
+        return tf2onnx
+    except ImportError as error:
+        raise ImportError(
+            f"{format} needs a converter that is not installed ({error}): "
+            f"pip install 'bert4kexue[{format}]'"
+        ) from error
+
+
+def _graph(model: keras.Model) -> tuple[Any, list[Any], tuple[str, ...]]:
+    import tensorflow as tf
+
+    names = default_signature(model)
+    specs = [tf.TensorSpec((None, None), tf.int32, name) for name in names.inputs]
+
+    def call(*ids: Any) -> dict[str, Any]:
+        outputs = model(ids[0] if len(ids) == 1 else list(ids), training=False)
+        several = outputs if isinstance(outputs, list | tuple) else [outputs]
+        return dict(zip(names.outputs, several, strict=True))
+
+    return tf.function(call, input_signature=specs, autograph=False), specs, names.inputs
+
+
+def _openvino(openvino: Any, model: keras.Model, folder: Path, precision: str) -> None:
+    import tempfile
+
+    import tensorflow as tf
+
+    function, _, inputs = _graph(model)
+    with tempfile.TemporaryDirectory() as scratch:
+        root = tf.Module()
+        concrete = function.get_concrete_function()
+        root.held = list(concrete.variables)
+        tf.saved_model.save(root, scratch, signatures=concrete)
+        converted = openvino.convert_model(scratch)
+    for port in converted.inputs:
+        name = next(name for name in inputs if any(name in given for given in port.get_names()))
+        port.get_tensor().set_names({name})
+    if precision == "bf16":
+        converted.set_rt_info("bf16", ["runtime_options", "INFERENCE_PRECISION_HINT"])
+    else:
+        converted.set_rt_info("f32", ["runtime_options", "INFERENCE_PRECISION_HINT"])
+    openvino.save_model(converted, folder / "model.xml", compress_to_fp16=False)
+
+
+def _onnx(tf2onnx: Any, model: keras.Model, folder: Path, precision: str) -> None:
+    function, specs, _ = _graph(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of NumPy's and protobuf's deprecations inside tf2onnx
+        tf2onnx.convert.from_function(
+            function, specs, opset=OPSET, output_path=str(folder / "model.onnx")
+        )

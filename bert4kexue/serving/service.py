@@ -1,0 +1,151 @@
+"""A folder for TF Serving: a numbered version with everything that belongs to it.
+
+name/1/saved_model.pb, variables/        the signatures of the tasks, in two forms
+       assets/vocab.txt, labels_TASK.txt
+       assets.extra/model_card.md, export.json, recorded.npz,
+                    tf_serving_warmup_requests, SHA256SUMS
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bert4kexue._files import atomic_folder
+from bert4kexue.serving.card import record, write_card
+from bert4kexue.serving.export import (
+    Endpoint,
+    Signature,
+    default_signature,
+    require_tensorflow,
+    write_saved_model,
+)
+from bert4kexue.serving.forms import InputStyle, both_forms, embedding_sizes
+from bert4kexue.serving.manifest import write_manifest
+from bert4kexue.serving.quantization import Precision, forwards
+from bert4kexue.serving.samples import (
+    SENTENCES,
+    Recorded,
+    largest_change,
+    run,
+    run_saved,
+    sample_inputs,
+    write_recorded,
+)
+from bert4kexue.serving.task import Task, tasks_by_name
+from bert4kexue.serving.warmup import write_warmup
+from bert4kexue.text.wordpiece import Tokenizer
+
+
+def export_service(
+    tasks: Mapping[str, Task],
+    path: str | Path,
+    *,
+    tokenizer: Tokenizer | None = None,
+    maxlen: int | None = None,
+    precision: Precision = "float32",
+    inputs: InputStyle = "int32",
+    version: int | None = None,
+    overwrite: bool = False,
+    sentences: Sequence[str] = SENTENCES,
+    facts: Mapping[str, Any] | None = None,
+    more: Mapping[str, Signature | Endpoint] | None = None,
+) -> Path:
+    """Write one version of a served model; nothing stands there before it is whole.
+
+    Args:
+        tasks: by name; each gives the signature NAME (ids in) and, with a tokenizer, NAME_text.
+        path: the folder of all versions, whose last part is the model's name.
+        tokenizer: of the models' vocabulary; None leaves the strings forms out.
+        maxlen: most tokens of a row made of strings; the positions that the model knows when None.
+        precision: what the weights are stored in.
+        inputs: ``'bert4keras'`` names ids ``Input_Token`` and ``Input_Segment``, float32.
+        version: its number, 1 or more; None takes the next one.
+        overwrite: replace that version where it exists.
+        sentences: tried, recorded and sent as warm-up requests.
+        facts: for the card, by name.
+        more: further signatures, written as they are (not converted to ``precision``).
+
+    Returns:
+        The numbered folder.
+
+    Raises:
+        FileExistsError: the version exists and ``overwrite`` is False.
+        OSError: it cannot be written, for instance because no space is left; nothing stays then.
+        ValueError: no tasks, a bad name, a version below 1, no sentences, or a tokenizer that no
+            graph can hold.
+        RuntimeError: the backend is not TensorFlow.
+    """
+    require_tensorflow()
+    path = Path(path)
+    tasks = tasks_by_name(tasks)
+    number = _version(path, version, overwrite)
+    if not sentences:
+        raise ValueError("an export is tried on sentences: give at least one")
+    if more and (taken := [n for n in more if n.removesuffix("_text") in tasks]):
+        raise ValueError(f"{taken} are names of tasks: give the further signatures others")
+    first = next(iter(tasks.values())).model
+    size, _, positions = embedding_sizes(first)
+    if maxlen is None:
+        maxlen = positions
+    options: dict[str, Any] = {"tokenizer": tokenizer, "maxlen": maxlen, "inputs": inputs}
+    endpoints = both_forms(tasks, forwards(tasks, precision), **options)
+    original = endpoints
+    if precision != "float32":
+        original = both_forms(tasks, forwards(tasks, "float32"), **options)
+    given = sample_inputs(tasks, original, tokenizer, sentences, maxlen, size or 2)
+    reference = {name: run(endpoint, given[name]) for name, endpoint in original.items()}
+    path.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(path / str(number)) as folder, tempfile.TemporaryDirectory() as scratch:
+        assets = _assets(Path(scratch), tasks, tokenizer)
+        write_saved_model(folder, {**(more or {}), **endpoints}, assets)
+        (folder / "assets.extra").mkdir()
+        outputs: Recorded = run_saved(folder, given)
+        write_recorded(folder, given, outputs)
+        write_warmup(folder, path.name, list(given.items()))
+        changes = largest_change(reference, outputs)
+        told = record(path.name, number, precision, endpoints, changes, facts or {})
+        write_card(folder, told)
+        write_manifest(folder)
+    return path / str(number)
+
+
+def serving_default(task: Task) -> dict[str, Signature]:
+    """The model of a task as it is, under the name that clients ask for without a name."""
+    return {"serving_default": default_signature(task.model)}
+
+
+def versions(path: Path) -> list[int]:
+    """The versions in a folder, in order."""
+    if not path.is_dir():
+        return []
+    return sorted(int(p.name) for p in path.iterdir() if p.is_dir() and p.name.isdecimal())
+
+
+def _version(path: Path, version: int | None, overwrite: bool) -> int:
+    known = versions(path)
+    if version is None:
+        return known[-1] + 1 if known else 1
+    if version < 1:
+        raise ValueError(f"a version is 1 or more, got {version}")
+    if (path / str(version)).exists() and not overwrite:
+        raise FileExistsError(
+            f"{path / str(version)} exists: choose another version, or pass overwrite=True "
+            "(--overwrite)"
+        )
+    return version
+
+
+def _assets(scratch: Path, tasks: Mapping[str, Task], tokenizer: Tokenizer | None) -> Any:
+    files = {f"labels_{name}": task.labels for name, task in tasks.items() if task.labels}
+    if tokenizer is not None:
+        known = {i: token for token, i in tokenizer._token_dict.items()}
+        files["vocab"] = tuple(known.get(i, f"[id{i}]") for i in range(max(known) + 1))
+    assets = {}
+    for role, lines in files.items():
+        assets[role] = scratch / f"{role}.txt"
+        text = "".join(f"{line}\n" for line in lines)
+        assets[role].write_text(text, encoding="utf-8", newline="\n")
+    return assets
