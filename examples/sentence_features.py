@@ -79,6 +79,16 @@ def features(data: Path, model_folder: Path, task: str, cache: Path | None = Non
     return found
 
 
+def table_row(*cells: object) -> str:
+    """A row of a Markdown table."""
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def table_head(*cells: object) -> list[str]:
+    """The first two rows of a Markdown table."""
+    return [table_row(*cells), "|---" * len(cells) + "|"]
+
+
 def _json(path: Path, field: str) -> list[tuple[str, str]]:
     lines = path.read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines if line.strip()]

@@ -71,8 +71,8 @@ def run_dim(options: argparse.Namespace) -> int:
     print(f"{exact} dimensions: the same promise by exact chi-square tails")
     print(f"at {n} dimensions, for all pairs:")
     for what in ("distances", "inner products"):
-        bound = jl_failure_bound(count, n, eps, what)  # type: ignore[arg-type]
-        one = exact_failure(n, eps, what)  # type: ignore[arg-type]
+        bound = jl_failure_bound(count, n, eps, what)
+        one = exact_failure(n, eps, what)
         union = min(1.0, one * count * (count - 1) / 2)
         print(f"  {what}: failure at most {bound:.3g} by the bound, {union:.3g} by exact tails")
     return 0
