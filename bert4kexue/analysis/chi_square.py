@@ -41,7 +41,7 @@ def inner_product_failure(n: int, eps: float, cosine: float = 0.0) -> float:
     """P(|<u A, v A> - <u, v>| >= eps) for unit vectors at `cosine` and a Gaussian A.
 
     <u A, v A> = ((1 + c) P - (1 - c) Q) / 2n with independent chi-squares P and Q; the integral
-    over Q is a sum over 2,000 quantiles' width of its density.
+    over Q is a trapezoidal sum over 2,000 steps of its square root.
     """
     plus, minus = (1 + cosine) / (2 * n), (1 - cosine) / (2 * n)
     if minus < 1e-15:
@@ -58,7 +58,8 @@ def inner_product_failure(n: int, eps: float, cosine: float = 0.0) -> float:
     high = [math.exp(log_upper_tail((cosine + eps + minus * x) / plus, n)) for x in q]
     low = [math.exp(log_lower_tail((cosine - eps + minus * x) / plus, n)) for x in q]
     values = (np.array(high) + np.array(low)) * np.exp(log_density)
-    return float(np.clip(np.trapezoid(values, t), 0.0, 1.0))
+    area = (values[1:] + values[:-1]).sum() / 2 * (t[1] - t[0])
+    return float(np.clip(area, 0.0, 1.0))
 
 
 def _log_front(a: float, x: float) -> float:
