@@ -29,7 +29,6 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import evaluate_roformer_tiny as evaluation
 import keras
-import make_vocabulary
 import numpy as np
 import ship_sets
 import tensorflow as tf
@@ -46,6 +45,7 @@ from pretrain_rows import (
 from bert4kexue.models import build_transformer_model
 from bert4kexue.tokenizers import Tokenizer, save_vocab
 from bert4kexue.training import endless_batches
+from bert4kexue.training.vocabulary import make_vocabulary
 
 CONFIG = {
     "attention_probs_dropout_prob": 0.1,
@@ -328,7 +328,7 @@ def main() -> None:
 
     vocabulary = shipped / "vocab.txt"
     if not vocabulary.exists():
-        tokens = make_vocabulary.make_vocabulary(make_vocabulary.training_text(root))
+        tokens = make_vocabulary(ship_sets.training_text(root))
         save_vocab(str(vocabulary), {token: i for i, token in enumerate(tokens)})
     encoder = Encoder(Tokenizer(str(vocabulary), do_lower_case=True))
     config = {**CONFIG, "vocab_size": encoder.vocab_size}

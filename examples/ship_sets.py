@@ -185,3 +185,13 @@ def sentence_pairs(root: Path, split: str = "train") -> list[tuple[str, str, flo
     """CNSD STS-B: two sentences and a similarity of 0 to 5; `split` train, dev or test."""
     rows = (line.split("||") for line in _lines(root / f"cnsd_sts_b/cnsd-sts-{split}.txt"))
     return [(row[1], row[2], float(row[3])) for row in rows if len(row) == 4]
+
+
+def training_text(root: Path) -> Iterator[str]:
+    """Every text the shipped model may be trained on."""
+    for texts in running_text(root).values():
+        yield from texts
+    for row in questions(root):
+        yield from row
+    for first, second, _ in sentence_pairs(root):
+        yield from (first, second)

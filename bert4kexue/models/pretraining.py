@@ -6,12 +6,17 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 
 from bert4kexue.layers import DocumentMask
 from bert4kexue.models.architectures import find_architecture
 from bert4kexue.models.builder import Transformer, builder_class
 from bert4kexue.models.config import make_config, read_config
+from bert4kexue.text.wordpiece import Tokenizer
+from bert4kexue.training.objectives import MaskedWords, Special, Windows
+from bert4kexue.training.plan import Plan
 from bert4kexue.training.pretraining import Pretrainer
+from bert4kexue.training.records import Records
 
 _APPLICATIONS = {"bidirectional": "encoder", "unilm": "unilm", "packed": "encoder"}
 
@@ -114,3 +119,52 @@ def _recording(base: type[Transformer], mask: str) -> Any:
             return self._attention_bias
 
     return Recording
+
+
+class MaskedScore(NamedTuple):
+    """How well hidden words are found again."""
+
+    accuracy: float
+    loss: float  # nats a token
+    commonest: float  # accuracy of always guessing the commonest of the asked tokens
+    asked: int
+
+
+def masked_accuracy(
+    model: keras.Model, records: Records, vocabulary: Any, length: int = 128, seed: int = 0
+) -> MaskedScore:
+    """Hide whole words of the records once, and ask a model with token logits for them.
+
+    Args:
+        model: of (token ids, segment ids), its last output the logits (b, n, v).
+        records: held-out text.
+        vocabulary: the vocab.txt that both were made with.
+        length: most tokens of a row.
+        seed: of what is hidden.
+    """
+    tokenizer = Tokenizer(str(vocabulary), do_lower_case=records.summary["do_lower_case"])
+    special = Special(
+        tokenizer._token_start_id,
+        tokenizer._token_end_id,
+        tokenizer._token_mask_id,
+        tokenizer._vocab_size,
+    )
+    plan = Plan(MaskedWords(Windows(records, length - 2), special), 4096, length, [seed])
+    right, loss, labels = 0, 0.0, []
+    for number in range(plan.steps_per_epoch):
+        batch = plan.batch(number, np.random.default_rng([seed, number]))
+        output = model.predict_on_batch([batch["token_ids"], batch["segment_ids"]])
+        scores = output[-1] if isinstance(output, list) else output
+        asked = batch["weights"] > 0
+        lines = np.nonzero(asked)[0]
+        rows = np.asarray(scores)[lines, batch["positions"][asked]].astype(np.float64)
+        wanted = batch["labels"][asked]
+        rows -= rows.max(1, keepdims=True)
+        logp = rows - np.log(np.exp(rows).sum(1, keepdims=True))
+        right += int((rows.argmax(1) == wanted).sum())
+        loss -= float(logp[np.arange(len(wanted)), wanted].sum())
+        labels.append(wanted)
+    every = np.concatenate(labels)
+    return MaskedScore(
+        right / len(every), loss / len(every), np.bincount(every).max() / len(every), len(every)
+    )

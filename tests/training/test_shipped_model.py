@@ -12,6 +12,7 @@ import pytest
 
 from bert4kexue.checkpoints import open_checkpoint
 from bert4kexue.tokenizers import Tokenizer, load_vocab
+from bert4kexue.training.vocabulary import make_vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "pretrained" / "roformer_tiny_zh"
@@ -21,13 +22,12 @@ FOLDER = ROOT / "pretrained" / "roformer_tiny_zh"
 def sets():
     sys.path.insert(0, str(ROOT / "examples"))
     try:
-        import make_vocabulary
         import ship_sets
     finally:
         sys.path.remove(str(ROOT / "examples"))
 
     class Modules:
-        read, vocabulary = ship_sets, make_vocabulary
+        read = ship_sets
 
     return Modules
 
@@ -73,7 +73,7 @@ def test_ids_come_back_as_the_text(tokenizer, text):
 
 
 def test_the_script_still_makes_the_shipped_vocabulary(sets, data_dir):
-    tokens = sets.vocabulary.make_vocabulary(sets.vocabulary.training_text(data_dir))
+    tokens = make_vocabulary(sets.read.training_text(data_dir))
     shipped = (FOLDER / "vocab.txt").read_text(encoding="utf-8").split("\n")[:-1]
     assert tokens == shipped
 

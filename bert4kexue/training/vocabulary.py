@@ -1,22 +1,18 @@
 """Make a vocabulary for Chinese: characters by frequency, and WordPieces for what has letters.
 
-    BERT4KEXUE_DATA=... python examples/make_vocabulary.py vocab.txt
-
-reads the training side of the openly licensed sets and writes 5 special tokens, every character of
-them, and WordPieces (byte-pair merges) for the runs of Latin letters, digits and other alphabets.
-The same text always gives the same file.
+5 special tokens, every character of the corpus, frequent words if asked, and WordPieces (byte-pair
+merges) for the runs of Latin letters, digits and other alphabets. The same text always gives the
+same vocabulary.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-import ship_sets
-
-from bert4kexue.tokenizers import Tokenizer, save_vocab
+from bert4kexue.text.segment import word_segmenter
+from bert4kexue.text.wordpiece import Tokenizer
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 ALWAYS = (
@@ -75,7 +71,11 @@ def _joined(spelling: Sequence[str], pair: tuple[str, str], piece: str) -> tuple
 
 
 def make_vocabulary(
-    texts: Iterable[str], size: int = 13000, merges: int = 1500, min_count: int = 1
+    texts: Iterable[str],
+    size: int = 13000,
+    merges: int = 1500,
+    min_count: int = 1,
+    words: int = 0,
 ) -> list[str]:
     """The tokens of a vocabulary, in the order of their ids.
 
@@ -84,11 +84,22 @@ def make_vocabulary(
         size: the most tokens it may have; the rarest characters and last merges go first.
         merges: how many pieces longer than a character to make.
         min_count: how often a character must occur; a merged piece at least twice.
+        words: how many of jieba's most frequent words of two or more characters to add, for
+            word-based models; 0 for a vocabulary of characters.
+
+    Raises:
+        ValueError: there is no text, or no room for the special tokens.
     """
-    words = count_words(texts)
-    alone = Counter({w: n for w, n in words.items() if len(w) == 1})
+    if size < len(SPECIAL):
+        raise ValueError(f"size must be at least {len(SPECIAL)}, the special tokens; got {size}")
+    if words:
+        texts = list(texts)
+    counted = count_words(texts)
+    if not counted:
+        raise ValueError("there is no text to make a vocabulary of")
+    alone = Counter({w: n for w, n in counted.items() if len(w) == 1})
     inside: Counter[str] = Counter()
-    for word, n in words.items():
+    for word, n in counted.items():
         if len(word) > 1:
             for character in word:
                 inside[character] += n
@@ -97,34 +108,16 @@ def make_vocabulary(
         key=lambda c: (-alone[c] - inside[c], c),
     )
     starred = [c for c in by_frequency if inside[c] >= min_count or (c.isascii() and c.isalnum())]
-    pieces = merge_pieces(words, merges, max(2, min_count))
-    tokens = [*SPECIAL, *by_frequency, *("##" + c for c in starred), *pieces]
+    pieces = merge_pieces(counted, merges, max(2, min_count))
+    whole = frequent_words(texts, words) if words else []
+    tokens = [*SPECIAL, *by_frequency, *("##" + c for c in starred), *whole, *pieces]
     return list(dict.fromkeys(tokens))[:size]
 
 
-def training_text(root: ship_sets.Path) -> Iterable[str]:
-    """Every text the model may be trained on."""
-    for texts in ship_sets.running_text(root).values():
-        yield from texts
-    for row in ship_sets.questions(root):
-        yield from row
-    for first, second, _ in ship_sets.sentence_pairs(root):
-        yield from (first, second)
-
-
-def main() -> None:
-    """Write the vocabulary of the shipped model."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("output", help="the vocab.txt to write")
-    parser.add_argument("--size", type=int, default=13000, help="the most tokens (default 13000)")
-    parser.add_argument("--merges", type=int, default=1500, help="pieces to make (default 1500)")
-    parser.add_argument("--min-count", type=int, default=1, help="rarest character kept")
-    args = parser.parse_args()
-    texts = training_text(ship_sets.data_folder())
-    tokens = make_vocabulary(texts, args.size, args.merges, args.min_count)
-    save_vocab(args.output, {token: i for i, token in enumerate(tokens)})
-    print(f"{args.output}: {len(tokens)} tokens")
-
-
-if __name__ == "__main__":
-    main()
+def frequent_words(texts: Iterable[str], count: int) -> list[str]:
+    """jieba's most frequent words of two or more Chinese characters."""
+    cut = word_segmenter()
+    found: Counter[str] = Counter()
+    for text in texts:
+        found.update(w for w in cut(text) if len(w) > 1 and all(c >= "\u3400" for c in w))
+    return [word for word, _ in sorted(found.items(), key=lambda item: (-item[1], item[0]))[:count]]

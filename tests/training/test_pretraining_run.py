@@ -126,9 +126,9 @@ module.make_run(Path(sys.argv[1]), 400, only=("masked", "written", "alike")).tra
 @pytest.mark.long
 def test_ten_kills_at_random_moments_change_nothing(tmp_path):
     def start(folder):
-        paths = os.pathsep.join([str(TESTS), str(TESTS / "models"), str(TESTS.parent)])
+        paths = os.pathsep.join([str(TESTS), str(TESTS / "training"), str(TESTS.parent)])
         environment = os.environ | {"PYTHONPATH": paths}
-        command = [sys.executable, "-c", _SCRIPT, str(folder), str(TESTS / "models")]
+        command = [sys.executable, "-c", _SCRIPT, str(folder), str(TESTS / "training")]
         return subprocess.Popen(command, env=environment)
 
     assert start(tmp_path / "whole").wait() == 0
