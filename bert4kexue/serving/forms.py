@@ -210,7 +210,17 @@ class _GraphOnce:
         self._maxlen = maxlen
 
     def __call__(self, text: Any, second: Any = None) -> Any:
-        return self._one(text) if second is None else self._pair(text, second)
+        made = self._one(text) if second is None else self._pair(text, second)
+        return [_with_a_column(part) for part in made]
 
     def with_offsets(self, text: Any, second: Any = None) -> Any:
-        return self.module(text, second, maxlen=self._maxlen, return_offsets=True)
+        made = self.module(text, second, maxlen=self._maxlen, return_offsets=True)
+        return [_with_a_column(part) for part in made]
+
+
+def _with_a_column(ids: Any) -> Any:
+    """An empty batch has no longest row; the model reads a first token all the same."""
+    import tensorflow as tf
+
+    missing = tf.maximum(1 - tf.shape(ids)[1], 0)
+    return tf.pad(ids, [[0, 0], [0, missing], *[[0, 0]] * (len(ids.shape) - 2)])
