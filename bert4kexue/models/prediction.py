@@ -162,7 +162,7 @@ class SortedPredictor:
         return [token_ids, np.zeros_like(token_ids) if segment_ids is None else segment_ids]
 
 
-def _rows(token_ids: Ids) -> tuple[Sequence[Any], np.ndarray]:
+def _rows(token_ids: Ids) -> tuple[Ids, np.ndarray]:
     if not len(token_ids):
         raise ValueError("there is nothing to predict: token_ids has no rows")
     if isinstance(token_ids, np.ndarray) and token_ids.ndim == 2:
