@@ -6,6 +6,7 @@ Both are converted from the model's TensorFlow graph, with int32 ``token_ids`` a
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -33,8 +34,9 @@ def export_runtime(
         model: of ids, (b, n).
         path: the folder.
         format: ``'openvino'`` or ``'onnx'``.
-        precision: ``'bf16'`` (OpenVINO) makes the model ask its runtime for bfloat16 arithmetic,
-            which processors with AVX512-BF16 or AMX have; the stored weights stay float32.
+        precision: (OpenVINO) ``'bf16'`` asks the runtime for bfloat16 arithmetic, which processors
+            with AVX512-BF16 or AMX have; the stored weights stay float32. OpenVINO keeps no such
+            wish in a model, so it stands beside, in ``runtime.json``, for ``compile_model``.
         overwrite: replace a folder that exists.
 
     Raises:
@@ -82,6 +84,12 @@ def _graph(model: keras.Model) -> tuple[Any, list[Any], tuple[str, ...]]:
     import tensorflow as tf
 
     names = default_signature(model)
+    # Integers all the way: a runtime that computes in bfloat16 rounds ids that pass through the
+    # model's float32 inputs, and 7123 becomes another token.
+    integers = [keras.Input((None,), dtype="int32", name=name) for name in names.inputs]
+    model = keras.models.clone_model(
+        model, input_tensors=integers, clone_function=lambda layer: layer
+    )
     specs = [tf.TensorSpec((None, None), tf.int32, name) for name in names.inputs]
 
     def call(*ids: Any) -> dict[str, Any]:
@@ -107,10 +115,9 @@ def _openvino(openvino: Any, model: keras.Model, folder: Path, precision: str) -
     for port in converted.inputs:
         name = next(name for name in inputs if any(name in given for given in port.get_names()))
         port.get_tensor().set_names({name})
-    if precision == "bf16":
-        converted.set_rt_info("bf16", ["runtime_options", "INFERENCE_PRECISION_HINT"])
-    else:
-        converted.set_rt_info("f32", ["runtime_options", "INFERENCE_PRECISION_HINT"])
+    # Left to itself OpenVINO computes in bfloat16 wherever the processor can.
+    hint = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
+    (folder / "runtime.json").write_text(json.dumps(hint) + "\n", encoding="utf-8", newline="\n")
     openvino.save_model(converted, folder / "model.xml", compress_to_fp16=False)
 
 

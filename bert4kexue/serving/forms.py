@@ -60,8 +60,8 @@ def both_forms(
 
 def ids_form(task: Task, forward: Forward, inputs: InputStyle = "int32") -> Endpoint:
     """Ids in: ``token_ids`` and ``segment_ids`` (b, n); a second row's have ``other_`` before."""
-    names, dtype = _STYLES[inputs]
-    names = names[: len(task.model.inputs)]
+    known, dtype = _STYLES[inputs]
+    names = known[: len(task.model.inputs)]
 
     def call(*ids: Any) -> tuple[Any, ...]:
         import tensorflow as tf

@@ -1,0 +1,64 @@
+"""OpenVINO and ONNX: the same vectors in their own runtimes."""
+
+from __future__ import annotations
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from _reference import random_batch, random_checkpoint
+from _tiny import CONFIG
+
+from bert4kexue.models import build_transformer_model
+from bert4kexue.serving.formats import export_runtime
+
+pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="exports need TensorFlow"
+)
+
+
+@pytest.fixture(scope="module", params=["bert", "roformer"])
+def model(request):
+    checkpoint = random_checkpoint(CONFIG, request.param, seed=1)
+    return build_transformer_model(CONFIG, checkpoint, request.param)
+
+
+@pytest.mark.parametrize(("rows", "length"), [(1, 5), (6, 13)])
+def test_openvino_computes_the_same(model, tmp_path, rows, length):
+    openvino = pytest.importorskip("openvino")
+    folder = export_runtime(model, tmp_path / "m", "openvino")
+    wish = json.loads((folder / "runtime.json").read_text(encoding="utf-8"))
+    compiled = openvino.Core().compile_model(folder / "model.xml", "CPU", wish)
+    ids = [part.astype("int32") for part in random_batch(CONFIG, 0, rows, length)]
+    found = compiled({"token_ids": ids[0], "segment_ids": ids[1]})[0]
+    np.testing.assert_allclose(found, model.predict(ids, verbose=0), atol=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "length"), [(1, 5), (6, 13)])
+def test_onnx_computes_the_same(model, tmp_path, rows, length):
+    pytest.importorskip("tf2onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    folder = export_runtime(model, tmp_path / "m", "onnx")
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    ids = [part.astype("int32") for part in random_batch(CONFIG, 0, rows, length)]
+    found = session.run(None, {"token_ids": ids[0], "segment_ids": ids[1]})[0]
+    np.testing.assert_allclose(found, model.predict(ids, verbose=0), atol=1e-5)
+
+
+def test_mistakes_are_told_before_anything_is_written(model, tmp_path):
+    with pytest.raises(ValueError, match="onnx is written in fp32, got 'bf16'"):
+        export_runtime(model, tmp_path / "m", "onnx", precision="bf16")
+    with pytest.raises(ValueError, match="format must be one of"):
+        export_runtime(model, tmp_path / "m", "tflite")
+    (tmp_path / "m").mkdir()
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        export_runtime(model, tmp_path / "m", "openvino")
+
+
+def test_a_missing_converter_names_its_extra(model, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    with pytest.raises(ImportError, match=r"bert4kexue\[openvino\]"):
+        export_runtime(model, tmp_path / "m", "openvino")
+    assert list(tmp_path.iterdir()) == []
