@@ -29,6 +29,8 @@ from bert4kexue.methods.knowledge_qa import split_meaning
 BLOCK = 1 << 20
 """Bytes of text that are tokenized together."""
 
+_JSON = json.JSONEncoder(ensure_ascii=False)  # `json.dumps` would make one for every line
+
 Kind = Literal["triples", "keys"]
 Line = tuple[list[str], str]  # the parts of a key, and its value
 
@@ -220,7 +222,7 @@ def _parse(line: str, kind: Kind) -> Line:
     if not subject or not predicate:
         raise ValueError("has an empty subject or predicate")
     fact = [subject, predicate, meaning]
-    return fact, json.dumps([*fact, value], ensure_ascii=False)
+    return fact, _JSON.encode([*fact, value])
 
 
 def _encode(tokenizer: Any, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bert4kexue.decoding import EditedTree, PrefixTree
+from bert4kexue.decoding import EditedTree, PrefixTree, TreeConstraint
 
 TOKENS = st.one_of(st.integers(0, 2), st.integers(0, 2**20))
 KEY = st.lists(TOKENS, max_size=4).map(tuple)
@@ -66,3 +66,15 @@ def test_beams_step_through_both_kinds_of_nodes():
     assert nodes[2] == -1
     mask = edited.allowed_mask(nodes, 6)
     assert [np.flatnonzero(row).tolist() for row in mask] == [[2, 5], [4], []]
+
+
+def test_edited_tree_constrains_decoding():
+    edited = EditedTree(PrefixTree.from_keys([[1, 9], [2, 9]]))
+    edited.delete([1, 9])
+    edited.add([3, 9])
+    rule = TreeConstraint(edited)
+    state = rule.initial_state(2)
+    assert np.flatnonzero(rule.allowed(state)[0]).tolist() == [2, 3]
+    state = rule.advance(state, np.array([3, 1]))
+    assert np.flatnonzero(rule.allowed(state)[0]).tolist() == [9]
+    assert not rule.allowed(state)[1].any()
