@@ -97,6 +97,7 @@ CASES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "hadamard projection": (make(layers.RandomProjection, 5, kind="hadamard", seed=1), X, {}),
     "lm mask": (layers.LanguageModelMask, X, {}),
     "unilm mask": (layers.UnifiedLanguageModelMask, SEGMENTS, {}),
+    "document mask": (layers.DocumentMask, SEGMENTS, {}),
     "gaussian sampling": (layers.GaussianSampling, [X[:, 0], X[:, 1], X], {}),
     "divergence": (layers.StandardNormalKL, [X[:, 0], X[:, 1]], {}),
 }
