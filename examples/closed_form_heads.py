@@ -288,7 +288,7 @@ def report(
         "The whole encoder under Adam at 1e-4, batches of 32, 64 tokens; the head starts from the",
         "closed form or from Glorot's random numbers. One row a seed. `fit_head` reads the rows",
         "once, through the encoder with dropout on, so that the covariance knows the noise that",
-        "training makes, or off.",
+        "training makes, or off. The last batch may hold few rows.",
         "",
         *table_head(
             "head starts from", "test before", "test after", "first batch's loss", "mean loss"
