@@ -24,7 +24,7 @@ from bert4kexue.ops.positions import apply_rotary_position_embeddings
 
 
 class KeyValueCache(NamedTuple):
-    """Projected keys (b, T, h, d) and values (b, T, h, e) of a layer; T is the capacity."""
+    """Projected keys (b, h, T, d) and values (b, h, T, e) of a layer; T is the capacity."""
 
     key: Any
     value: Any
@@ -172,6 +172,7 @@ class MultiHeadAttention(keras.layers.Layer):
         position: Any = None,
         p_bias: str | None = None,
         training: bool | None = None,
+        by_head: bool = False,
     ) -> tuple[Any, Any]:
         """Projected heads to the output.
 
@@ -184,13 +185,15 @@ class MultiHeadAttention(keras.layers.Layer):
             position: the tensor of ``p_bias``.
             p_bias: name of the position bias.
             training: whether dropout acts.
+            by_head: keys and values are (b, h, m, d) and (b, h, m, e), as caches hold them, and
+                keys are rotated already.
 
         Returns:
             The output (b, n, out_dim) and the scores (b, h, n, m) before mask and bias.
         """
         effect = _position_bias(p_bias)
         query, key = effect.rotate(position, query, key)
-        scores = attention_scores(query, key, scale=self.attention_scale)
+        scores = attention_scores(query, key, scale=self.attention_scale, keys_by_head=by_head)
         scores = effect.add(position, scores, query)
         structural = bias is not None and _is_boolean(bias)
         weights = attention_normalize(
@@ -201,7 +204,8 @@ class MultiHeadAttention(keras.layers.Layer):
         )
         if self.attention_dropout:
             weights = self.dropout(weights, training=training)
-        mixed = effect.output(position, weights, weighted_values(weights, value))
+        mixed = weighted_values(weights, value, values_by_head=by_head)
+        mixed = effect.output(position, weights, mixed)
         shape = ops.shape(mixed)
         flat = ops.reshape(mixed, (shape[0], shape[1], self.heads * self.head_size))
         return self.o_dense(flat), scores
@@ -210,7 +214,7 @@ class MultiHeadAttention(keras.layers.Layer):
         """An empty cache for ``capacity`` positions, in the layer's compute precision."""
 
         def zeros(size: int) -> Any:
-            return ops.zeros((batch_size, capacity, self.heads, size), dtype=self.compute_dtype)
+            return ops.zeros((batch_size, self.heads, capacity, size), dtype=self.compute_dtype)
 
         return KeyValueCache(zeros(self.key_size), zeros(self.head_size))
 
@@ -245,12 +249,16 @@ class MultiHeadAttention(keras.layers.Layer):
         value = self._heads(self.v_dense(x), self.head_size)
         query, key = effect.rotate(position, query, key)
         cache = KeyValueCache(
-            ops.slice_update(cache.key, (0, start, 0, 0), ops.cast(key, cache.key.dtype)),
-            ops.slice_update(cache.value, (0, start, 0, 0), ops.cast(value, cache.value.dtype)),
+            *(
+                ops.slice_update(
+                    held, (0, 0, start, 0), ops.cast(ops.transpose(new, (0, 2, 1, 3)), held.dtype)
+                )
+                for held, new in ((cache.key, key), (cache.value, value))
+            )
         )
         if allowed is None:
-            allowed = causal_mask(x.shape[1], cache.key.shape[1], offset=start)
-        output, _ = self.attend(query, cache.key, cache.value, bias=allowed)
+            allowed = causal_mask(x.shape[1], cache.key.shape[2], offset=start)
+        output, _ = self.attend(query, cache.key, cache.value, bias=allowed, by_head=True)
         return output, cache
 
     def prefill(
@@ -279,8 +287,9 @@ class MultiHeadAttention(keras.layers.Layer):
         value = self._heads(self.v_dense(x), self.head_size)
         query, key = effect.rotate(position, query, key)
         output, _ = self.attend(query, key, value, bias=allowed)
-        room = [[0, 0], [0, capacity - ops.shape(x)[1]], [0, 0], [0, 0]]
-        return output, KeyValueCache(ops.pad(key, room), ops.pad(value, room))
+        room = [[0, 0], [0, 0], [0, capacity - ops.shape(x)[1]], [0, 0]]
+        held = (ops.pad(ops.transpose(y, (0, 2, 1, 3)), room) for y in (key, value))
+        return output, KeyValueCache(*held)
 
     def _heads(self, x: Any, size: int) -> Any:
         shape = ops.shape(x)

@@ -32,6 +32,18 @@ class Embedding(keras.layers.Embedding):
         table = ops.cast(ops.convert_to_tensor(self.embeddings), self.compute_dtype)
         return ops.matmul(ops.cast(inputs, self.compute_dtype), ops.transpose(table))
 
+    def project_few(self, x: Any) -> Any:
+        """``mode='dense'`` for a few rows: (r, k, d) -> (r, k, v).
+
+        The table stands on the left of the product, which reads it row by row: several times faster
+        than the other way round while x is small beside it.
+        """
+        shape = ops.shape(x)
+        table = ops.cast(ops.convert_to_tensor(self.embeddings), self.compute_dtype)
+        columns = ops.transpose(ops.reshape(ops.cast(x, self.compute_dtype), (-1, x.shape[-1])))
+        product = ops.transpose(ops.matmul(table, columns))  # (r * k, v)
+        return ops.reshape(product, (*shape[:-1], self.input_dim))
+
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """Which ids are not padding; in mode 'dense' the mask given."""
         if len(inputs.shape) != 2:

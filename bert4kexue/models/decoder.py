@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import keras
 from keras import ops
 
-from bert4kexue.layers import Concatenate1D, FirstToken
+from bert4kexue.layers import Concatenate1D, Embedding, FirstToken
 from bert4kexue.layers import LanguageModelMask as CausalMask
 from bert4kexue.layers import UnifiedLanguageModelMask as PrefixMask
 from bert4kexue.layers.embeddings import PositionEmbedding, SinusoidalPositionEmbedding
@@ -171,7 +171,10 @@ class PrefixDecoder:
                 result = layer.merge(x, positions)
             else:
                 arguments, options = call.arguments.fill_in(values)
-                result = layer(*arguments, **options)
+                if isinstance(layer, Embedding) and options.get("mode") == "dense":
+                    result = layer.project_few(*arguments)
+                else:
+                    result = layer(*arguments, **options)
             results = result if isinstance(result, list | tuple) else [result]
             values.update({id(t): value for t, value in zip(call.outputs, results, strict=True)})
             if last is not None and index == self.attentions[-1]:

@@ -16,15 +16,20 @@ from bert4kexue.ops.masking import to_rank_four
 from bert4kexue.ops.normalization import at_least_float32
 
 
-def attention_scores(query: Any, key: Any, *, scale: bool = True) -> Any:
+def attention_scores(
+    query: Any, key: Any, *, scale: bool = True, keys_by_head: bool = False
+) -> Any:
     """Inner products of queries and keys, divided by sqrt(d) when ``scale``: (b, h, n, m).
+
+    With ``keys_by_head`` keys are (b, h, m, d), as caches hold them: one query at a time is as fast
+    as the keys can be read, and they are read twice as fast in this order.
 
     The query is divided before the product: in float16 the product itself could overflow.
     """
     if scale:
         query = query / math.sqrt(query.shape[-1])
     query = ops.transpose(query, (0, 2, 1, 3))  # (b, h, n, d)
-    key = ops.transpose(key, (0, 2, 3, 1))  # (b, h, d, m)
+    key = ops.transpose(key, (0, 1, 3, 2) if keys_by_head else (0, 2, 3, 1))  # (b, h, d, m)
     return ops.matmul(query, key)
 
 
@@ -98,7 +103,8 @@ NORMALIZATIONS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def weighted_values(weights: Any, value: Any) -> Any:
-    """Weights (b, h, n, m) times values (b, m, h, e): (b, n, h, e)."""
-    mixed = ops.matmul(weights, ops.transpose(value, (0, 2, 1, 3)))  # (b, h, n, e)
-    return ops.transpose(mixed, (0, 2, 1, 3))
+def weighted_values(weights: Any, value: Any, *, values_by_head: bool = False) -> Any:
+    """Weights (b, h, n, m) times values (b, m, h, e), or (b, h, m, e): (b, n, h, e)."""
+    if not values_by_head:
+        value = ops.transpose(value, (0, 2, 1, 3))
+    return ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
