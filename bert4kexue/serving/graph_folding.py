@@ -42,14 +42,38 @@ class GraphFolding:
         import tensorflow as tf
 
         tables = self._tables
-        irregular = tf.reduce_sum(tf.cast(symbols >= tables.start + 2, tf.int32))
-        symbols = tf.cond(
-            found - irregular > tf.size(marks),
-            lambda: self._drop_marks_of_texts(symbols, marks),
-            lambda: symbols,
-        )
+        irregular = symbols >= tables.start + 2
+        where = tf.where(irregular)
+        own = found - tf.size(where) > tf.size(marks)  # a text brought marks of its own
+        highest = tf.reduce_max(symbols)
+        # Most often: characters that vanish, none behind a letter. They part no word, and so may
+        # stay where they are, as symbols without a token.
+        behind = tf.gather_nd(symbols, tf.maximum(where - 1, 0)) < tables.words
+        stays = ~own & (highest < tables.start + 4) & ~tf.reduce_any(behind)
+
+        def kept() -> tuple[Any, ...]:
+            return (symbols, splits, *([tf.range(tf.size(symbols))] if aligned else []))
+
+        def rewritten() -> tuple[Any, ...]:
+            return self._rewrite(points, symbols, splits, marks, own, highest, aligned)
+
+        return tf.cond(stays, kept, rewritten)
+
+    def _rewrite(
+        self,
+        points: Any,
+        symbols: Any,
+        splits: Any,
+        marks: Any,
+        own: Any,
+        highest: Any,
+        aligned: bool,
+    ) -> tuple[Any, ...]:
+        import tensorflow as tf
+
+        tables = self._tables
+        symbols = tf.cond(own, lambda: self._drop_marks_of_texts(symbols, marks), lambda: symbols)
         if tables.sigma[0] >= 0:
-            highest = tf.reduce_max(symbols)
             symbols = tf.cond(
                 highest >= tables.sigma[0],
                 lambda: self._lower_sigmas(points, symbols),

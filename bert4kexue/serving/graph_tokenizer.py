@@ -317,7 +317,8 @@ class GraphTokenizer:
         """First code point of every token in its text, and one past the last; 0, 0 for marks."""
         import tensorflow as tf
 
-        borders = tf.where(is_token | tf.equal(symbols, self._tables.space))[:, 0]
+        nothing = tf.equal(symbols, self._tables.space) | (symbols > self._tables.start + 1)
+        borders = tf.where(is_token | nothing)[:, 0]
         begins = tf.gather(is_token, borders[:-1])
         stops = tf.boolean_mask(borders[1:], begins)
         # The last token has no border behind it where it is an end mark.

@@ -59,7 +59,7 @@ class TokenizerTables:
     start: int  # the symbol of START_MARK; that of END_MARK is the next
     exact: int  # the first symbol whose meaning depends on its neighbours
     sigma: tuple[int, int, int]  # symbols of the capital sigma, the small one, the final one
-    ids: np.ndarray  # int32 (start + 2,): symbol -> id of the token that it is alone, or NO_TOKEN
+    ids: np.ndarray  # int32 (start + 4,): symbol -> id of the token that it is alone, or NO_TOKEN
     expansion_starts: np.ndarray  # int32 (symbols + 1,): where each symbol's expansion begins
     expansions: np.ndarray  # int32: symbols that replace a symbol, end to end
     combining: np.ndarray  # int32 (symbols,): class of canonical ordering
@@ -125,7 +125,7 @@ def build_tables(tokenizer: Tokenizer) -> TokenizerTables:
         exact, sigma = _add_irregular(irregular, symbols, kinds, folding, letter_symbols, start)
     symbols[[ord(START_MARK), ord(END_MARK)]] = start, start + 1
 
-    alone = np.full(start + 2, NO_TOKEN, np.int32)
+    alone = np.full(start + 4, NO_TOKEN, np.int32)
     alone[words + 1] = unknown
     alone[words + 2 : start] = [ids[t] for t in singles]
     for offset, token in enumerate((tokenizer._token_start, tokenizer._token_end)):

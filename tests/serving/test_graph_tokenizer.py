@@ -71,33 +71,16 @@ TEXT = st.one_of(
 ROWS = st.lists(st.tuples(TEXT, TEXT), max_size=5)
 
 
-def graphs(name: str) -> tuple:
-    """A tokenizer, and its graph as one function of texts, second texts and maxlen, and without."""
-    tokenizer = Tokenizer(VOCABULARY, **OPTIONS[name])
-    graph = GraphTokenizer(tokenizer)
-    text, number = tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int32)
-    single = tf.function(
-        lambda texts, maxlen: graph(texts, maxlen=maxlen, return_offsets=True),
-        input_signature=[text, number],
-        autograph=False,
-    )
-    pair = tf.function(
-        lambda texts, second, maxlen: graph(texts, second, maxlen, return_offsets=True),
-        input_signature=[text, text, number],
-        autograph=False,
-    )
-    return tokenizer, single, pair
-
-
 @pytest.fixture(scope="module")
-def made() -> dict[str, tuple]:
-    return {name: graphs(name) for name in OPTIONS}
+def made() -> dict[str, tuple[Tokenizer, GraphTokenizer]]:
+    tokenizers = {name: Tokenizer(VOCABULARY, **options) for name, options in OPTIONS.items()}
+    return {name: (tokenizer, GraphTokenizer(tokenizer)) for name, tokenizer in tokenizers.items()}
 
 
 @settings(max_examples=150, deadline=None)
 @given(name=st.sampled_from(sorted(OPTIONS)), rows=ROWS, data=st.data())
 def test_a_row_is_what_encode_gives(made, name, rows, data) -> None:
-    tokenizer, single, pair = made[name]
+    tokenizer, graph = made[name]
     paired = data.draw(st.booleans())
     maxlen = data.draw(st.one_of(st.just(10_000), st.integers(4, 24)))
     texts, seconds = [first for first, _ in rows], [second for _, second in rows]
@@ -105,7 +88,8 @@ def test_a_row_is_what_encode_gives(made, name, rows, data) -> None:
         tokenizer.encode(first, second if paired else None, maxlen=maxlen) for first, second in rows
     ]
     first, second = (tf.constant(column, tf.string) for column in (texts, seconds))
-    token_ids, segment_ids, _ = pair(first, second, maxlen) if paired else single(first, maxlen)
+    maxlen = data.draw(st.sampled_from([maxlen, tf.constant(maxlen)]))
+    token_ids, segment_ids = graph(first, second if paired else None, maxlen)
     assert token_ids.dtype == segment_ids.dtype == tf.int32
     width = max((len(ids) for ids, _ in alone), default=0)
     assert token_ids.shape == segment_ids.shape == (len(rows), width)
@@ -124,13 +108,13 @@ def test_a_row_is_what_encode_gives(made, name, rows, data) -> None:
     maxlen=st.one_of(st.just(10_000), st.integers(4, 24)),
 )
 def test_offsets_are_those_of_encode_batch(made, name, rows, paired, maxlen) -> None:
-    tokenizer, single, pair = made[name]
+    tokenizer, graph = made[name]
     texts, seconds = [first for first, _ in rows], [second for _, second in rows]
     expected = tokenizer.encode_batch(
         texts, seconds if paired else None, maxlen=maxlen, return_offsets=True
     )
     first, second = (tf.constant(column, tf.string) for column in (texts, seconds))
-    got = pair(first, second, maxlen) if paired else single(first, maxlen)
+    got = graph(first, second if paired else None, maxlen, return_offsets=True)
     for ours, theirs in zip(got, expected, strict=True):
         assert np.array_equal(ours, theirs)
 
