@@ -14,6 +14,7 @@ shapes static.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,12 @@ class GraphLookAhead(GraphTree):
             self.variables = [*self.variables, self.questions]
         else:
             self.questions = questions
+
+    def with_questions(self, questions: Any) -> GraphLookAhead:
+        """The same tree for other questions, a tensor (b, n) int32; nothing is copied."""
+        other = copy.copy(self)
+        other.questions = questions
+        return other
 
     def initial_state(self, rows: Any) -> tuple:
         """Nodes (rows,), questions (rows, n), L (rows, n + 1), whether the end id is written."""

@@ -140,15 +140,15 @@ class GraphTree:
         ids, lengths = ops.convert_to_tensor(ids), ops.convert_to_tensor(lengths)
 
         def body(column: Any, state: Any) -> tuple[Any, Any]:
-            moved = self.advance(state, ops.take(ids, column, axis=1))
+            moved = GraphTree.advance(self, state, ops.take(ids, column, axis=1))
             return column + 1, ops.where(column < lengths, moved, state)
 
-        state = self.initial_state(ops.shape(ids)[0])
+        state = GraphTree.initial_state(self, ops.shape(ids)[0])
         n = ops.shape(ids)[1]
         _, state = ops.while_loop(
             lambda column, _: column < n, body, (ops.array(0, "int32"), state)
         )
-        return ops.where(self.complete(state), ops.take(self.key_ranks, state), -1)
+        return ops.where(GraphTree.complete(self, state), ops.take(self.key_ranks, state), -1)
 
     def _block(self, start: Any, last: Any, width: int) -> tuple[Any, Any]:
         """Tokens of `width` edges from `start`, (rows, width), and which are the node's own."""

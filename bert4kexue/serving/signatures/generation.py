@@ -56,7 +56,11 @@ def constrained_generation(
     """
     generator = Generator(model, end_token_id=end_token_id)
     v = generator.decoder.vocab_size
-    rule = GraphTree(tree, v, vocabulary=vocabulary)
+    rule: GraphTree
+    if lookahead:  # the questions are set when they come
+        rule = GraphLookAhead(tree, [[0]], end_token_id, v, vocabulary=vocabulary)
+    else:
+        rule = GraphTree(tree, v, vocabulary=vocabulary)
     if not 1 <= top <= len(tree):
         raise ValueError(f"top must be 1 to {len(tree)}, the number of keys, got {top}")
     options = {"max_new_tokens": tree.depth, **options}
@@ -66,10 +70,9 @@ def constrained_generation(
     def answer(token_ids: Any, segment_ids: Any) -> dict[str, Any]:
         import tensorflow as tf
 
-        constraint: GraphTree = rule
-        if lookahead:
-            questions = tf.where(token_ids == 0, -1, token_ids)
-            constraint = GraphLookAhead(tree, questions, end_token_id, v, vocabulary=vocabulary)
+        constraint = rule
+        if isinstance(rule, GraphLookAhead):
+            constraint = rule.with_questions(tf.where(token_ids == 0, -1, token_ids))
         function = generator.generate_function(constraint=constraint, **chosen)
         found = function(token_ids, segment_ids)
         b, n = tf.shape(found["scores"])[0], tf.shape(found["token_ids"])[2]
