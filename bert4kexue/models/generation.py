@@ -207,7 +207,7 @@ class Generator:
         limit = int(run.knobs["limit"])
         for t in range(limit):
             if run.host is not None:
-                scores = (_permitted(run, rules, scores[0]), ())
+                scores = (keras.ops.convert_to_tensor(_permitted(run, rules, scores[0])), ())
             model = state.pop("model")
             state = choose(state, *scores, run.knobs, run.uniforms)
             if run.host is not None:
