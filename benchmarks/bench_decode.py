@@ -1,7 +1,7 @@
 """Beam search with a cache in one compiled loop, beside what people use.
 
-Random weights of BERT-base's shape (`base`: 12 layers of 768) and of a small model (`small`: 4 layers
-of 312), UniLM, beam 4, sources of 64 tokens and exactly 32 new ones, float32. Interleaved in one
+Random weights of BERT-base's shape (`base`: 12 layers of 768) and of a small model (`small`: 4
+layers of 312), UniLM, beam 4, sources of 64 tokens and exactly 32 new ones, float32. Interleaved in one
 run:
 
 * ours: `Generator.generate`, XLA on TensorFlow, one sample and a batch of 16;
@@ -166,7 +166,8 @@ class Peer:
 
     def __call__(self, batch: int) -> float:
         """Seconds that one call took, as the peer's own clock has it."""
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin
+        assert self.process.stdout
         self.process.stdin.write(f"{batch}\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
@@ -352,8 +353,8 @@ def page(stored: dict[str, Any]) -> str:
         for batch in (1, 16):
             theirs = speed.get(f"huggingface_{batch}", "")
             lines.append(
-                f"| {size} | {batch} | {speed[f'ours_{batch}']} | {speed['bert4keras_1']} | {theirs} "
-                f"| {r[f'to_bert4keras_{batch}']} | {r.get(f'to_huggingface_{batch}', '')} "
+                f"| {size} | {batch} | {speed[f'ours_{batch}']} | {speed['bert4keras_1']} "
+                f"| {theirs} | {r[f'to_bert4keras_{batch}']} | {r.get(f'to_huggingface_{batch}', '')} "
                 f"| {r['first_call_seconds'][f'ours_{batch}']} |"
             )
     itself = [size for size in SIZES if stored.get(size, {}).get("bert4keras_itself")]

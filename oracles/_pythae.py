@@ -1,4 +1,4 @@
-"""pythae's VAE over perceptrons whose weights are given: what its oracle and its benchmark share."""
+"""pythae's VAE over perceptrons of given weights: what its oracle and its benchmark share."""
 
 from __future__ import annotations
 
