@@ -1,8 +1,8 @@
 """Beam search with a cache in one compiled loop, beside what people use.
 
 Random weights of BERT-base's shape (`base`: 12 layers of 768) and of a small model (`small`: 4
-layers of 312), UniLM, beam 4, sources of 64 tokens and exactly 32 new ones, float32. Interleaved in one
-run:
+layers of 312), UniLM, beam 4, sources of 64 tokens and exactly 32 new ones, float32.
+Interleaved in one run:
 
 * ours: `Generator.generate`, XLA on TensorFlow, one sample and a batch of 16;
 * the bert4keras way: `AutoRegressiveDecoder.beam_search` around `model.predict`, the whole sequence
@@ -354,7 +354,8 @@ def page(stored: dict[str, Any]) -> str:
             theirs = speed.get(f"huggingface_{batch}", "")
             lines.append(
                 f"| {size} | {batch} | {speed[f'ours_{batch}']} | {speed['bert4keras_1']} "
-                f"| {theirs} | {r[f'to_bert4keras_{batch}']} | {r.get(f'to_huggingface_{batch}', '')} "
+                f"| {theirs} | {r[f'to_bert4keras_{batch}']} "
+                f"| {r.get(f'to_huggingface_{batch}', '')} "
                 f"| {r['first_call_seconds'][f'ours_{batch}']} |"
             )
     itself = [size for size in SIZES if stored.get(size, {}).get("bert4keras_itself")]
