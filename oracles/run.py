@@ -7,7 +7,8 @@
 A script declares `ENVIRONMENT = "bert4keras"`, `"huggingface"` or `"pythae"` and understands
 `--check` and `--write`. Each environment is a folder `.venv-oracle-<name>` beside this one, made
 once from requirements-<name>.txt with Python 3.11: the interpreter in $PYTHON311, else this one,
-else `python3.11` on PATH. Exit status: 0 all agree, 1 some script disagrees, 2 nothing could be run.
+else `python3.11` on PATH. Exit status: 0 all agree, 1 some script disagrees, 2 nothing could be
+run.
 Needs nothing but the standard library.
 """
 
