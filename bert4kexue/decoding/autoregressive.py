@@ -8,6 +8,21 @@ step. It keeps bert4keras's interface; where it decides otherwise, it says so:
   shrinks to what is possible.
 * Inputs and states follow their hypotheses: after each step their rows are re-indexed by the
   surviving beams, so states may hold per-hypothesis caches.
+* Sampling gives bert4keras's own ids under `np.random.seed`, except with `topk` alone: there
+  bert4keras draws in the order of `np.argpartition`, which differs between processors.
+
+The same search with a cache, in batches and compiled, is `bert4kexue.models.generation.Generator`.
+For a subclass whose `predict` is the last token of an lm or unilm model the move is one line:
+
+    ids = decoder.beam_search([token_ids, segment_ids], topk=4, min_ends=3)
+    ids = Generator(model, end_token_id=end_id).generate(
+        [token_ids], constraint=tree, num_beams=4, min_ends=3, max_new_tokens=maxlen,
+        beam_mode="shrink",
+    )[0][0].ids
+
+`constraint` takes the same objects (they drive the compiled step from outside), or those of
+`bert4kexue.ops`, inside the compiled loop; without one `beam_mode="bert4keras"` finds bert4keras's
+output. The start id, if any, is `start_token_id`, and does not come back in the ids.
 """
 
 from __future__ import annotations
@@ -414,6 +429,8 @@ def _largest(totals: np.ndarray, k: int) -> np.ndarray:
 
 def _draw(probas: np.ndarray, topk: int | None, topp: float | None, choice: Callable) -> int:
     """One token of a distribution (v,), filtered by topk and then topp."""
+    if topk is None and topp is None:
+        return int(choice(len(probas), p=probas / probas.sum()))  # as bert4keras under a seed
     tokens = _largest(probas, len(probas) if topk is None else topk)
     kept = probas[tokens] / probas[tokens].sum()
     if topp is not None:
