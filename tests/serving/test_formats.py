@@ -36,6 +36,36 @@ def test_openvino_computes_the_same(model, tmp_path, rows, length):
     np.testing.assert_allclose(found, model.predict(ids, verbose=0), atol=1e-5)
 
 
+def test_bfloat16_arithmetic_leaves_ids_above_256_as_they_are(tmp_path):
+    openvino = pytest.importorskip("openvino")
+    config = {**CONFIG, "vocab_size": 4096}
+    model = build_transformer_model(config, random_checkpoint(config, "bert", seed=1), "bert")
+    folder = export_runtime(model, tmp_path / "m", "openvino", precision="bf16")
+    wish = json.loads((folder / "runtime.json").read_text(encoding="utf-8"))
+    assert wish == {"INFERENCE_PRECISION_HINT": "bf16"}
+    compiled = openvino.Core().compile_model(folder / "model.xml", "CPU", wish)
+    read = openvino.Core().read_model(folder / "model.xml")
+    for port in read.inputs:
+        assert {kind.get_type_name() for kind in integers_from(port)} <= {"i32", "i64"}
+    token_ids = np.arange(2049, 4096, 31, dtype="int32").reshape(1, -1)[:, :12]  # not bfloat16s
+    ids = [token_ids, np.zeros_like(token_ids)]
+    found = compiled({"token_ids": ids[0], "segment_ids": ids[1]})[0]
+    expected = model.predict(ids, verbose=0)
+    errors = np.linalg.norm(found - expected, axis=-1) / np.linalg.norm(expected, axis=-1)
+    assert errors.max() < 0.1, errors
+
+
+def integers_from(port):
+    """Types of every conversion between an input and what first computes with it."""
+    found, ahead = [port.get_element_type()], list(port.get_target_inputs())
+    while ahead:
+        node = ahead.pop().get_node()
+        if node.get_type_name() == "Convert":
+            found.append(node.get_output_element_type(0))
+            ahead += list(node.output(0).get_target_inputs())
+    return found
+
+
 @pytest.mark.parametrize(("rows", "length"), [(1, 5), (6, 13)])
 def test_onnx_computes_the_same(model, tmp_path, rows, length):
     pytest.importorskip("tf2onnx")
