@@ -1,0 +1,121 @@
+"""From AutoRegressiveDecoder to Generator: the line that its page gives finds the same outputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_models import tiny_model
+
+from bert4kexue.decoding import AutoRegressiveDecoder, LookAhead, PrefixTree, TreeConstraint
+from bert4kexue.models.generation import Generator
+from bert4kexue.ops.constraint_composition import GraphIntersection
+from bert4kexue.ops.lookahead import GraphLookAhead
+from bert4kexue.ops.token_constraints import GraphBannedWords
+from bert4kexue.ops.tree_constraint import GraphTree
+
+END, MAXLEN = 3, 6
+SOURCE = [2, 6, 7, 8, 3]
+
+
+class Seq2Seq(AutoRegressiveDecoder):
+    """As bert4keras's scripts for unilm models write it."""
+
+    model = None
+
+    @AutoRegressiveDecoder.wraps(default_rtype="probas")
+    def predict(self, inputs, output_ids, states):
+        token_ids, segment_ids = inputs
+        token_ids = np.concatenate([token_ids, output_ids], 1)
+        segment_ids = np.concatenate([segment_ids, np.ones_like(output_ids)], 1)
+        return np.asarray(self.model.predict_on_batch([token_ids, segment_ids]))[:, -1]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model(application="unilm", seed=3)
+
+
+@pytest.fixture(scope="module")
+def tree():
+    rng = np.random.default_rng(5)
+    parts = [rng.integers(5, 12, size).tolist() for size in (1, 2, 1, 2)]
+    return PrefixTree.from_keys([[*a, END, *b, END] for a in parts for b in parts])
+
+
+def search(model, constraint, **options):
+    decoder = Seq2Seq(None, END, MAXLEN, constraint=constraint)
+    decoder.model = model
+    source = np.array(SOURCE), np.zeros(len(SOURCE), int)
+    return decoder.beam_search(source, **options)
+
+
+@pytest.fixture(scope="module")
+def generator(model):
+    return Generator(model, end_token_id=END, jit_compile=False)
+
+
+@pytest.mark.parametrize("topk", [1, 3])
+def test_without_a_constraint(model, generator, topk):
+    expected = search(model, None, topk=topk)
+    (found,) = generator.generate(
+        [SOURCE], num_beams=topk, max_new_tokens=MAXLEN, beam_mode="bert4keras"
+    )
+    assert found[0].ids.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("kind", ["tree", "graph", "lookahead", "graph lookahead"])
+def test_bound_to_a_tree(model, generator, tree, kind):
+    v = model.output_shape[-1]
+    host = LookAhead(tree, SOURCE, END, v) if "lookahead" in kind else TreeConstraint(tree, v)
+    constraint = {
+        "tree": tree,
+        "graph": GraphTree(tree, v),
+        "lookahead": host,
+        "graph lookahead": GraphLookAhead(tree, [SOURCE], END, v),
+    }[kind]
+    expected = search(model, host, topk=4, min_ends=2, n_best=4)
+    (found,) = generator.generate(
+        [SOURCE],
+        constraint=constraint,
+        num_beams=4,
+        num_return_sequences=4,
+        min_ends=2,
+        max_new_tokens=MAXLEN,
+        beam_mode="shrink",
+    )
+    assert [each.ids.tolist() for each in found] == [each.ids.tolist() for each in expected]
+    scores = [each.score for each in expected]
+    assert [each.score for each in found] == pytest.approx(scores, abs=1e-4)
+
+
+def test_a_wide_beam_is_exhaustive_and_a_distribution(generator, tree, model):
+    for constraint in (tree, GraphTree(tree, model.output_shape[-1])):
+        (found,) = generator.generate(
+            [SOURCE],
+            constraint=constraint,
+            num_beams=20,
+            num_return_sequences=20,
+            min_ends=2,
+            max_new_tokens=MAXLEN,
+        )
+        assert {tuple(each.ids.tolist()) for each in found} == set(tree)
+        assert len(found) == len(tree), "more beams than keys give each key once"
+        assert np.exp([each.score for each in found]).sum() == pytest.approx(1, abs=1e-4)
+
+
+@settings(max_examples=3, deadline=None)
+@given(words=st.lists(st.integers(5, 11).map(lambda token: [token]), max_size=2))
+def test_composed_constraints_leave_the_keys_they_share(generator, tree, model, words):
+    v = model.output_shape[-1]
+    rule = GraphIntersection(GraphTree(tree, v), GraphBannedWords(words, v))
+    banned = {token for (token,) in words}
+    expected = {key for key in tree if not banned & set(key)}
+    options = {"num_beams": 20, "num_return_sequences": 20, "min_ends": 2}
+    if not expected:
+        with pytest.raises(ValueError, match="nothing can be generated"):
+            generator.generate([SOURCE], constraint=rule, max_new_tokens=MAXLEN, **options)
+        return
+    (found,) = generator.generate([SOURCE], constraint=rule, max_new_tokens=MAXLEN, **options)
+    assert {tuple(each.ids.tolist()) for each in found} == expected
