@@ -13,7 +13,7 @@ d_t be the largest gain of the keys that go on with t. Where more than one token
 
 on the model's own probabilities, which are then renormalised over what is allowed.
 
-The subsequences are measured by rapidfuzz (the extra `lookahead`) where it is installed and by one
+The subsequences are measured by rapidfuzz (the extra `fast`) where it is installed and by one
 dynamic program over all completions in NumPy where it is not, with the same numbers.
 """
 
