@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import textwrap
@@ -240,6 +241,25 @@ def test_every_code_point_between_letters(lower) -> None:
     points = points[:0x20000] + points[0x20000::97] + points[0xE0000 - 0x800 : 0xE0200 - 0x800]
     texts = [f"a{chr(p)}b{chr(p)}" for p in points]
     assert np.array_equal(graph(tf.constant(texts))[0], tokenizer.encode_batch(texts).token_ids)
+
+
+def test_marks_that_change_places_and_final_sigmas_show_in_the_ids() -> None:
+    marks = ["\u302e", "\U0001d165", "\U0001d16e", "\U0001d157", "\u1b44", "\U00016ff0"]
+    letters = [*marks, *"aασς中각ᄀ"]
+    tokens = ["[UNK]", "[CLS]", "[SEP]", *letters, *("##" + c for c in letters)]
+    tokenizer = Tokenizer({t: i for i, t in enumerate(tokens)}, do_lower_case=True)
+    draw = random.Random(3)
+    near = [*letters, *"ΑΣΣΣ' .\x01\x00\u0301\u0323\u00ad\u0cc0\u0c48", "\U0001d15e", "\U0001d160"]
+    texts = ["".join(draw.choices(near, k=draw.randint(1, 8))) for _ in range(3000)]
+    expected = tokenizer.encode_batch(texts, return_offsets=True)
+    got = GraphTokenizer(tokenizer)(texts, return_offsets=True)
+    for ours, theirs in zip(got, expected, strict=True):
+        assert np.array_equal(ours, theirs)
+    ends, begins = tokenizer.token_to_id("##ς"), tokenizer.token_to_id("##σ")
+    assert np.any(expected.token_ids == ends)
+    assert np.any(expected.token_ids == begins)
+    given = [tokenizer.encode(text)[0] for text in ("a\U0001d16d\u302e", "a\u302e\U0001d165")]
+    assert tokenizer.token_to_id("##\U0001d165") == given[1][2]  # the lower class goes first
 
 
 def test_an_empty_batch_and_empty_strings() -> None:
