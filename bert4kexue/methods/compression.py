@@ -5,8 +5,16 @@ p(z|x), then x is pushed with q(x|z) and z with q(z). The pop gives back what th
 too much, and a sample costs log p(z|x) - log q(x|z) - log q(z) bits: the bound of one draw. Going
 backwards, popping z and x and pushing z returns the very stack from before.
 
-z is whole multiples of a step in [-reach, reach]; posterior and prior are normal densities gathered
-into these bins, so what the finer step costs is given back as well. The coder is `constriction`.
+The popped bits must look random. They do not by themselves: the top of the stack is the last
+sample's z, and where posterior and prior agree the same z, however bad, would come back for every
+sample. So what a pop reads is first mixed with pseudo-random bits.
+
+With N particles (Ruan et al., 2021) N draws are popped, then which of them is used, by their
+importance weights; the unused ones are pushed back as they came. A sample then costs the bound of N
+draws, which comes near to log q(x) itself.
+
+z is whole multiples of a step in [-8, 8]; posterior and prior are normal densities gathered into
+these bins, so what a finer step costs is given back as well. The coder is `constriction`.
 """
 
 from __future__ import annotations
@@ -18,6 +26,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from bert4kexue._files import atomic_write
@@ -29,7 +38,9 @@ from bert4kexue.methods.density_likelihoods import (
 )
 
 _MAGIC = b"B4KBB\x01"
-_HEADER = struct.Struct("<6sIIHHII")  # magic, rows, words of seed, bins, group, seed, checksum
+# Magic, rows, words to start with, how many of them were left untouched, bins, group, particles,
+# seed, checksum of the data.
+_HEADER = struct.Struct("<6sIIIHHHII")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +54,7 @@ class BitsBackCoder:
         vae: with a Bernoulli, discretized logistic or categorical likelihood.
         bins: of one coordinate of z over [-8, 8]; a step of 1/64 at 1024.
         group: samples that the networks see together. More is faster and needs more bits to start.
+        particles: N; more is shorter and slower, and needs more bits to start.
 
     Raises:
         ValueError: the likelihood is a density, or a number is out of range.
@@ -52,6 +64,7 @@ class BitsBackCoder:
     vae: VAE
     bins: int = 1024
     group: int = 1
+    particles: int = 1
 
     def __post_init__(self) -> None:
         """Refuse what could not be decoded."""
@@ -61,9 +74,11 @@ class BitsBackCoder:
                 f"{type(self.vae.likelihood).__name__} gives densities, and bits need "
                 "probabilities: train with DiscretizedLogisticLikelihood on the whole numbers"
             )
-        if not 16 <= self.bins <= 65535 or not 1 <= self.group <= 65535:
+        sizes = (self.bins, self.group, self.particles)
+        if not 16 <= self.bins <= 65535 or not all(1 <= size <= 65535 for size in sizes):
             raise ValueError(
-                f"bins must be 16 to 65535 and group 1 to 65535, got {self.bins} and {self.group}"
+                "bins must be 16 to 65535, group and particles 1 to 65535, got "
+                f"{self.bins}, {self.group} and {self.particles}"
             )
 
     def compress(self, x: Any, seed: int = 0) -> bytes:
@@ -76,19 +91,20 @@ class BitsBackCoder:
         x = self.vae.check(x)
         flat = x.reshape(len(x), math.prod(self.vae.event_shape)).astype(np.int32)
         # A group pops its z, at most 24 bits a coordinate, before anything of it is pushed.
-        words = self.group * self.vae.latent + 2
-        coder = _constriction().stream.stack.AnsCoder(_start(words, seed))
+        words = self.group * self.particles * (self.vae.latent + 1) + 2
+        start = _start(words, seed)
+        coder = _constriction().stream.stack.AnsCoder(start)
         for first in range(0, len(x), self.group):
             rows = slice(first, min(first + self.group, len(x)))
-            count = rows.stop - rows.start
-            normal = self._normal()
-            codes = coder.decode(normal, *self._posterior(x[rows]))
-            model, parameters = self._data_model(codes, count)
-            coder.encode_reverse(flat[rows].ravel(), model, *parameters)
-            coder.encode_reverse(codes, normal, *self._prior(count))
-        body = np.asarray(coder.get_compressed(), np.uint32).astype("<u4").tobytes()
+            self._push(coder, x[rows], flat[rows], (seed, first))
+        stack = np.asarray(coder.get_compressed(), np.uint32)
+        size = min(len(stack), words)
+        differs = np.flatnonzero(stack[:size] != start[:size])
+        untouched = int(differs[0]) if len(differs) else size  # these need not be kept
         checksum = zlib.crc32(flat.astype("<i4").tobytes())
-        return _HEADER.pack(_MAGIC, len(x), words, self.bins, self.group, seed, checksum) + body
+        sizes = (self.bins, self.group, self.particles)
+        header = _HEADER.pack(_MAGIC, len(x), words, untouched, *sizes, seed, checksum)
+        return header + stack[untouched:].astype("<u4").tobytes()
 
     def decompress(self, data: bytes) -> np.ndarray:
         """What was compressed, (N, *event) int32.
@@ -96,64 +112,140 @@ class BitsBackCoder:
         Raises:
             ValueError: other bytes, or another model: nothing is returned that is not exact.
         """
-        if len(data) < _HEADER.size or not data.startswith(_MAGIC) or (len(data) - 2) % 4 != 0:
+        if len(data) < _HEADER.size or data[: len(_MAGIC)] != _MAGIC or len(data) % 4:
             raise ValueError("these bytes were not written by BitsBackCoder.compress, or cut short")
-        _, rows, words, bins, group, seed, checksum = _HEADER.unpack_from(data)
-        if (bins, group) != (self.bins, self.group):
+        _, rows, words, untouched, *sizes, seed, checksum = _HEADER.unpack_from(data)
+        if sizes != [self.bins, self.group, self.particles]:
+            names = ("bins", "group", "particles")
             raise ValueError(
-                f"compressed with bins={bins}, group={group}, and this coder has bins={self.bins}, "
-                f"group={self.group}: make it with theirs"
+                "compressed with "
+                + ", ".join(f"{name}={size}" for name, size in zip(names, sizes, strict=True))
+                + f", and this coder has {self.bins}, {self.group} and {self.particles}: make it "
+                "with theirs"
             )
+        if words != self.group * self.particles * (self.vae.latent + 1) + 2 or untouched > words:
+            raise ValueError(_MISMATCH)
+        start = _start(words, seed)
         stack = np.frombuffer(data, "<u4", offset=_HEADER.size).astype(np.uint32)
-        event = self.vae.event_shape
-        x = np.zeros((rows, *event), np.int32)
+        parts: list[np.ndarray] = []
         try:
-            coder = _constriction().stream.stack.AnsCoder(stack)
-            for first in reversed(range(0, rows, group)):
-                some = slice(first, min(first + group, rows))
-                count = some.stop - some.start
-                normal = self._normal()
-                codes = coder.decode(normal, *self._prior(count))
-                model, parameters = self._data_model(codes, count)
-                x[some] = coder.decode(model, *parameters).reshape(count, *event)
-                coder.encode_reverse(codes, normal, *self._posterior(x[some]))
+            coder = _constriction().stream.stack.AnsCoder(
+                np.concatenate([start[:untouched], stack])
+            )
+            for first in reversed(range(0, rows, self.group)):
+                count = min(self.group, rows - first)
+                parts.append(self._pop(coder, count, (seed, first)))
             left = np.asarray(coder.get_compressed(), np.uint32)
         except (AssertionError, ValueError, RuntimeError) as error:
             raise ValueError(f"{_MISMATCH} ({error})") from error
-        if not np.array_equal(left, _start(words, seed)) or checksum != zlib.crc32(
-            x.astype("<i4").tobytes()
-        ):
+        event = self.vae.event_shape
+        x = np.concatenate([*parts[::-1], np.zeros((0, *event), np.int32)]).astype(np.int32)
+        if not np.array_equal(left, start) or checksum != zlib.crc32(x.astype("<i4").tobytes()):
             raise ValueError(_MISMATCH)
         return x
+
+    def _push(self, coder: Any, x: np.ndarray, flat: np.ndarray, key: tuple[int, int]) -> None:
+        """A group onto the stack."""
+        count, normal = len(x), self._normal()
+        mean, deviation = self._posterior(x)
+        self._mix(coder, deviation, key)
+        codes = coder.decode(normal, mean.ravel(), deviation.ravel()).reshape(mean.shape)
+        chosen = np.zeros(count, np.int32)
+        if self.particles > 1:
+            models = _constriction().stream.model
+            weights = self._weights(flat, codes, mean, deviation)
+            chosen = coder.decode(models.Categorical(perfect=False), weights)
+            others = np.arange(self.particles) != chosen[:, None]
+            coder.encode_reverse(codes[others].ravel(), normal, *_of(others, mean, deviation))
+        used = codes[np.arange(count), chosen]
+        model, parameters = self._data_model(used)
+        coder.encode_reverse(flat.ravel(), model, *parameters)
+        coder.encode_reverse(used.ravel(), normal, *self._prior(count))
+        if self.particles > 1:
+            coder.encode_reverse(chosen, models.Uniform(self.particles))
+
+    def _pop(self, coder: Any, count: int, key: tuple[int, int]) -> np.ndarray:
+        """A group off the stack: `_push` backwards."""
+        normal, models = self._normal(), _constriction().stream.model
+        chosen = np.zeros(count, np.int32)
+        if self.particles > 1:
+            chosen = coder.decode(models.Uniform(self.particles), count)
+        used = coder.decode(normal, *self._prior(count)).reshape(count, -1)
+        model, parameters = self._data_model(used)
+        flat = coder.decode(model, *parameters).reshape(count, -1)
+        x = flat.reshape(count, *self.vae.event_shape)
+        mean, deviation = self._posterior(x)
+        codes = np.zeros(mean.shape, np.int32)
+        codes[np.arange(count), chosen] = used
+        if self.particles > 1:
+            others = np.arange(self.particles) != chosen[:, None]
+            popped = coder.decode(normal, *_of(others, mean, deviation))
+            codes[others] = popped.reshape(-1, codes.shape[-1])
+            weights = self._weights(flat, codes, mean, deviation)
+            coder.encode_reverse(chosen, models.Categorical(perfect=False), weights)
+        coder.encode_reverse(codes.ravel(), normal, mean.ravel(), deviation.ravel())
+        self._mix(coder, deviation, key)
+        return x
+
+    def _mix(self, coder: Any, deviation: np.ndarray, key: tuple[int, int]) -> None:
+        """Exclusive-or what the next pop will read with a key; twice is not at all."""
+        # A normal density of deviation s spreads over 4.13 s bins, and a draw looks at 24 bits.
+        bits = np.log2(np.clip(4.13 * deviation, 1, self.bins)).sum()
+        bits += 24 + len(deviation) * math.log2(self.particles)
+        words = _constriction().stream.model.Uniform(2**16)
+        mask = np.random.default_rng(key).integers(2**16, size=math.ceil(bits / 16), dtype=np.int32)
+        coder.encode_reverse(coder.decode(words, len(mask)) ^ mask, words)
 
     def _normal(self) -> Any:
         return _constriction().stream.model.QuantizedGaussian(-self.bins // 2, self.bins // 2)
 
     def _posterior(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation of p(z|x) in steps; always of a whole group, so always the same."""
+        """Mean and deviation of p(z|x) in steps, (count, N, d).
+
+        The encoder always sees a whole group, so that it always computes the same.
+        """
         filled = np.concatenate([x, np.repeat(x[:1], self.group - len(x), axis=0)])
-        mean, log_variance = self.vae.encode(filled)
+        mean, log_variance = (part[: len(x)].astype(np.float64) for part in self.vae.encode(filled))
         step = 16 / self.bins
-        deviation = np.exp(0.5 * log_variance.astype(np.float64))
+        deviation = np.maximum(np.exp(0.5 * log_variance) / step, 1e-3)
+        shape = (len(x), self.particles, self.vae.latent)
         return (
-            (mean.astype(np.float64) / step)[: len(x)].ravel(),
-            np.maximum(deviation / step, 1e-3)[: len(x)].ravel(),
+            np.broadcast_to((mean / step)[:, None], shape).copy(),
+            np.broadcast_to(deviation[:, None], shape).copy(),
         )
 
     def _prior(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
         size = rows * self.vae.latent
         return np.zeros(size), np.full(size, self.bins / 16)
 
-    def _data_model(self, codes: np.ndarray, rows: int) -> tuple[Any, tuple[np.ndarray, ...]]:
-        z = np.zeros((self.group, self.vae.latent), np.float32)
-        z[:rows] = codes.reshape(rows, -1) * (16 / self.bins)
-        parameters = self.vae.decode(z)[:rows]
+    def _decode(self, codes: np.ndarray, particles: int) -> np.ndarray:
+        """The decoder's numbers for codes (count, particles, d), of a whole group again."""
+        z = np.zeros((self.group * particles, self.vae.latent), np.float32)
+        flat = codes.reshape(-1, self.vae.latent)
+        z[: len(flat)] = flat * (16 / self.bins)
+        return self.vae.decode(z)[: len(flat)].astype(np.float64)
+
+    def _data_model(self, codes: np.ndarray) -> tuple[Any, tuple[np.ndarray, ...]]:
+        parameters = self._decode(codes, 1)
         models = _constriction().stream.model
         if isinstance(self.vae.likelihood, BernoulliLikelihood):
-            p = self.vae.likelihood.mean(parameters.astype(np.float64)).ravel()
-            return models.Bernoulli(perfect=False), (p,)
-        table = _probabilities(self.vae.likelihood, parameters.astype(np.float64))
+            return models.Bernoulli(perfect=False), (self.vae.likelihood.mean(parameters).ravel(),)
+        table = _probabilities(self.vae.likelihood, parameters)
         return models.Categorical(perfect=False), (table.reshape(-1, table.shape[-1]),)
+
+    def _weights(
+        self, flat: np.ndarray, codes: np.ndarray, mean: np.ndarray, deviation: np.ndarray
+    ) -> np.ndarray:
+        """Normalized importance weights (count, N) of the particles."""
+        count, particles = len(codes), self.particles
+        parameters = self._decode(codes, particles).astype(np.float32)
+        parameters = parameters.reshape(count, particles, flat.shape[1], -1)
+        terms = self.vae.likelihood.log_prob(flat[:, None], keras.ops.convert_to_tensor(parameters))
+        log_weights = keras.ops.convert_to_numpy(terms).astype(np.float64).sum(-1)
+        prior = _log_mass(codes, np.zeros_like(mean), np.full_like(mean, self.bins / 16))
+        log_weights += (prior - _log_mass(codes, mean, deviation)).sum(-1)
+        weights = np.exp(log_weights - log_weights.max(axis=1, keepdims=True))
+        return weights / weights.sum(axis=1, keepdims=True)
 
 
 _MISMATCH = (
@@ -183,6 +275,19 @@ def _probabilities(likelihood: Any, parameters: np.ndarray) -> np.ndarray:
     logits = logits - logits.max(axis=-1, keepdims=True)
     table = np.exp(logits)
     return table / table.sum(axis=-1, keepdims=True)
+
+
+def _log_mass(codes: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """log probability of a bin as the coder has it: never below 2^-24.
+
+    So one draw in many thousands lies far out, and by the normal density its weight would win.
+    """
+    normal = -0.5 * (np.square((codes - mean) / deviation) + np.log(2 * np.pi)) - np.log(deviation)
+    return np.logaddexp(normal, -24 * np.log(2))
+
+
+def _of(chosen: np.ndarray, *parameters: np.ndarray) -> tuple[np.ndarray, ...]:
+    return tuple(np.ascontiguousarray(part[chosen]).ravel() for part in parameters)
 
 
 def _start(words: int, seed: int) -> np.ndarray:

@@ -17,10 +17,18 @@ from bert4kexue.methods.density_likelihoods import (
 from bert4kexue.methods.density_models import mlp_vae, text_vae
 
 pytest.importorskip("constriction", reason="the extra 'compression' is not installed")
-RANDOM = np.random.default_rng(0)
+# The header, and what is left of the words that the first z is taken from, in bits.
+START = 8 * 30 + 32 * 4
 
 
-def trained(vae, x, epochs=10):
+def bound(vae, x, particles=1):
+    """Bits of the data by the bound of so many draws, and how far one coding may stray from it."""
+    nats = [vae.log_prob(x, particles, seed=seed).mean for seed in range(6)]
+    bits = -np.asarray(nats) / np.log(2) * len(x)
+    return bits.mean(), 5 * bits.std(ddof=1)
+
+
+def trained(vae, x, epochs):
     vae.compile(keras.optimizers.Adam(1e-2))
     vae.fit(x, epochs=epochs, verbose=0)
     return vae
@@ -28,9 +36,11 @@ def trained(vae, x, epochs=10):
 
 @pytest.fixture(scope="module")
 def binary():
-    first = RANDOM.random((600, 1)) < 0.5
-    x = (first ^ (RANDOM.random((600, 40)) < 0.1)).astype(np.uint8)
-    return trained(mlp_vae((40,), 2, BernoulliLikelihood(), (16,), seed=0), x), x
+    keras.utils.set_random_seed(0)
+    random = np.random.default_rng(0)
+    first = random.random((600, 1)) < 0.5
+    x = (first ^ (random.random((600, 40)) < 0.1)).astype(np.uint8)
+    return trained(mlp_vae((40,), 2, BernoulliLikelihood(), (16,), seed=0), x, 10), x
 
 
 @pytest.mark.parametrize("group", [1, 7])
@@ -38,23 +48,62 @@ def test_images_come_back_and_cost_the_bound(binary, group):
     vae, x = binary
     packed = BitsBackCoder(vae, group=group).compress(x)
     np.testing.assert_array_equal(BitsBackCoder(vae, group=group).decompress(packed), x)
-    bound = -np.mean([vae.log_prob(x, 1, seed=s).mean for s in range(5)]) / np.log(2) * len(x)
-    assert 0.97 * bound < 8 * len(packed) < 1.05 * bound + 32 * 2 * group
+    bits, error = bound(vae, x)
+    assert bits - error < 8 * len(packed) < bits + error + START + 32 * 2 * group
     assert 8 * len(packed) < 0.7 * x.size
 
 
-def test_levels_come_back():
-    x = np.clip(np.round(RANDOM.normal(6, 2, (60, 3, 4))), 0, 15).astype(np.int32)
+def test_draws_are_fresh_where_the_encoder_says_nothing():
+    """Posterior = prior: the z that was pushed would be popped again, for every sample."""
+    keras.utils.set_random_seed(0)
+    vae = mlp_vae((20,), 2, BernoulliLikelihood(), (16,), seed=0)
+    vae.encoder.set_weights([np.zeros_like(part) for part in vae.encoder.get_weights()])
+    vae.decoder.set_weights([3 * part for part in vae.decoder.get_weights()])
+    x = vae.sample(400, seed=1).astype(np.uint8)
+    bits, error = bound(vae, x)
+    lengths = []
+    for seed in range(3):
+        packed = BitsBackCoder(vae).compress(x, seed=seed)
+        np.testing.assert_array_equal(BitsBackCoder(vae).decompress(packed), x)
+        lengths.append(8 * len(packed))
+    assert error < 0.2 * bits
+    assert np.abs(np.array(lengths) - START / 2 - bits).max() < error + START / 2
+
+
+def test_particles_shorten_it_to_the_tighter_bound(binary):
+    keras.utils.set_random_seed(3)
+    vae = mlp_vae((40,), 2, BernoulliLikelihood(), (16,), seed=3)  # an encoder that knows nothing
+    vae.decoder.set_weights(binary[0].decoder.get_weights())
+    x = binary[1]
+    lengths = {}
+    for particles in (1, 8):
+        coder = BitsBackCoder(vae, group=4, particles=particles)
+        packed = coder.compress(x)
+        np.testing.assert_array_equal(coder.decompress(packed), x)
+        bits, error = bound(vae, x, particles)
+        # A z of N(0, 1) takes some 8 bits of 1024 bins, before anything is given back.
+        assert abs(8 * len(packed) - bits) < error + START + 4 * particles * 2 * 10
+        lengths[particles] = len(packed)
+    assert lengths[8] < 0.7 * lengths[1]
+
+
+@pytest.mark.parametrize("particles", [1, 3])
+def test_levels_come_back(particles):
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).normal(6, 2, (60, 3, 4))
+    x = np.clip(np.round(x), 0, 15).astype(np.int32)
     vae = trained(mlp_vae((3, 4), 2, DiscretizedLogisticLikelihood(16), (8,), seed=0), x, 60)
-    packed = BitsBackCoder(vae).compress(x)
-    np.testing.assert_array_equal(BitsBackCoder(vae).decompress(packed), x)
-    assert 8 * len(packed) < 4 * x.size
+    coder = BitsBackCoder(vae, particles=particles)
+    packed = coder.compress(x)
+    np.testing.assert_array_equal(coder.decompress(packed), x)
+    bits, error = bound(vae, x, particles)
+    assert bits - error < 8 * len(packed) < bits + error + START + 32 * 2 * particles
 
 
 def test_texts_come_back():
-    x = RANDOM.integers(0, 5, (50, 6)).astype(np.int32)
-    vae = text_vae(6, 5, 2, 8, 4, seed=0)
-    np.testing.assert_array_equal(BitsBackCoder(vae).decompress(BitsBackCoder(vae).compress(x)), x)
+    x = np.random.default_rng(0).integers(0, 5, (50, 6)).astype(np.int32)
+    coder = BitsBackCoder(text_vae(6, 5, 2, 8, 4, seed=0), group=3, particles=2)
+    np.testing.assert_array_equal(coder.decompress(coder.compress(x)), x)
 
 
 def test_nothing_and_one_row_come_back(binary):
@@ -88,7 +137,7 @@ def test_what_is_refused(binary, monkeypatch):
     for data in (b"", b"PK\x03\x04" * 20, packed[:-3]):
         with pytest.raises(ValueError, match="not written by"):
             coder.decompress(data)
-    with pytest.raises(ValueError, match="bins=1024, group=1"):
+    with pytest.raises(ValueError, match="bins=1024, group=1, particles=1"):
         BitsBackCoder(vae, group=2).decompress(packed)
     with pytest.raises(ValueError, match="gives densities"):
         BitsBackCoder(mlp_vae((2,), 1, GaussianLikelihood(), (4,)))
