@@ -180,7 +180,7 @@ class BitsBackCoder:
         if self.particles > 1:
             others = np.arange(self.particles) != chosen[:, None]
             popped = coder.decode(normal, *_of(others, mean, deviation))
-            codes[others] = popped.reshape(-1, codes.shape[-1])
+            codes[others] = popped.reshape(-1, self.vae.latent)
             weights = self._weights(flat, codes, mean, deviation)
             coder.encode_reverse(chosen, models.Categorical(perfect=False), weights)
         coder.encode_reverse(codes.ravel(), normal, mean.ravel(), deviation.ravel())
