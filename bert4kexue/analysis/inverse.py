@@ -46,7 +46,7 @@ def inverse_times(
     size = np.where(constant, 1.0, deviations)
     values, vectors = np.linalg.eigh(covariance / size / size[:, None])
     kept = values > values.max(initial=0.0) * d * np.finfo(np.float64).eps * 8
-    rank = int(kept.sum()) if not constant.any() else min(int(kept.sum()), d - constant.sum())
+    rank = min(int(kept.sum()), d - int(constant.sum()))
     if rank < d and singular == "raise":
         if constant.any():
             why = f"columns {np.flatnonzero(constant)[:8].tolist()} are constant"
