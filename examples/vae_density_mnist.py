@@ -24,6 +24,7 @@ import time
 import zlib
 from pathlib import Path
 
+import density_report
 import numpy as np
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -61,13 +62,12 @@ def main() -> None:
     results = options.run if options.smoke else ROOT / "docs" / "results"
     black = (test >= 128).astype(np.uint8)
     data = {"elbo": black, "iwae": black, "grey": test}
-    estimates, seconds = {}, {}
-    for name, model in models.items():
-        start = time.perf_counter()
-        estimates[name] = model.log_prob(data[name], options.samples, seed=1)
-        seconds[name] = time.perf_counter() - start
-        print(f"{name}: {estimates[name].mean:.2f} nats, {seconds[name]:.0f} s", flush=True)
-    lines = [*page_head(train, test, dropped), *likelihood_table(estimates, spent, seconds)]
+    estimates, seconds = density_report.timed_estimates(models, data, options.samples)
+    lines = [
+        *page_head(train, test, dropped),
+        *density_report.likelihood_table(NAMES, estimates, spent, seconds, 784, "pixel"),
+        *["", "![digits](density_mnist.png)", ""],
+    ]
     lines += strangers_table(models["elbo"], black, estimates["elbo"], options)
     lines += compression_table(models, data, estimates)
     (results / "density_mnist.md").write_text(
@@ -103,9 +103,9 @@ def load_or_train(name: str, train: np.ndarray, options: argparse.Namespace):
     )
     from bert4kexue.methods.density_models import mlp_vae
 
-    path, log = options.run / f"{name}.keras", options.run / f"{name}.txt"
+    path = options.run / f"{name}.keras"
     if path.exists():
-        return keras.saving.load_model(path), log.read_text(encoding="utf-8")
+        return keras.saving.load_model(path), path.with_suffix(".txt").read_text(encoding="utf-8")
     keras.utils.set_random_seed(7)
     if name == "grey":
         x, likelihood = train, DiscretizedLogisticLikelihood()
@@ -115,34 +115,9 @@ def load_or_train(name: str, train: np.ndarray, options: argparse.Namespace):
         choices = {"objective": "iwae", "samples": 5} if name == "iwae" else {}
     model = mlp_vae((784,), 16, likelihood, hidden=(256, 256), seed=7, **choices)
     model.compile(keras.optimizers.Adam(1e-3))
-    cut = len(x) * 9 // 10
-    start = time.process_time()
-    limit = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: setattr(
-            model, "stop_training", time.process_time() - start > 60 * options.minutes
-        )
+    return model, density_report.fit(
+        model, x, path, options.minutes, epochs=1 if options.smoke else 1000
     )
-    history = model.fit(
-        x[:cut],
-        batch_size=100,
-        epochs=1 if options.smoke else 1000,
-        validation_data=(x[cut:],),
-        verbose=0,
-        callbacks=[
-            keras.callbacks.ReduceLROnPlateau(factor=0.3, patience=8, min_lr=1e-5),
-            keras.callbacks.EarlyStopping(patience=20, restore_best_weights=True),
-            keras.callbacks.ModelCheckpoint(path.with_suffix(".best.keras"), save_best_only=True),
-            keras.callbacks.CSVLogger(path.with_suffix(".csv")),
-            limit,
-        ],
-    )
-    minutes = (time.process_time() - start) / 60
-    log.write_text(
-        f"{len(history.epoch)} epochs, {minutes:.1f} min", encoding="utf-8", newline="\n"
-    )
-    model.save(path)
-    print(f"{name}: {log.read_text(encoding='utf-8')}", flush=True)
-    return model, log.read_text(encoding="utf-8")
 
 
 def page_head(train: np.ndarray, test: np.ndarray, dropped: int) -> list[str]:
@@ -158,37 +133,9 @@ def page_head(train: np.ndarray, test: np.ndarray, dropped: int) -> list[str]:
         "",
         "Perceptrons 784-256-256-16 and back, seed 7, one thread.",
         "",
-    ]
-
-
-def likelihood_table(estimates, spent, seconds) -> list[str]:
-    """The held-out log-likelihood of each model."""
-    from bert4kexue.methods.density_estimates import bits_per_dimension
-
-    samples = estimates["elbo"].samples
-    lines = [
         "## Held-out log-likelihood",
         "",
-        f"| model | bound of 1 draw | log p(x), {samples} draws | error: draws | error: images "
-        "| bits per pixel | effective draws: median, least | training | estimate |",
-        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, found in estimates.items():
-        bits = bits_per_dimension(found.mean, 784)
-        effective = found.effective_samples
-        lines.append(
-            f"| {NAMES[name]} | {found.curve[0].mean():.2f} | {found.mean:.2f} "
-            f"| {found.mean_error:.3f} | {found.data_error:.2f} | {bits:.4f} "
-            f"| {np.median(effective):.0f}, {effective.min():.1f} | {spent[name]} "
-            f"| {seconds[name]:.0f} s |"
-        )
-    lines += ["", "Nats a picture. The bound rises with the number of draws:", ""]
-    sizes = estimates["elbo"].curve_samples
-    lines += ["| draws | " + " | ".join(map(str, sizes)) + " |", "|---" * (len(sizes) + 1) + "|"]
-    for name, found in estimates.items():
-        values = " | ".join(f"{value:.2f}" for value in found.curve.mean(axis=1))
-        lines.append(f"| {NAMES[name]} | {values} |")
-    return [*lines, "", "![digits](density_mnist.png)", ""]
 
 
 def strangers_table(model, test: np.ndarray, known, options) -> list[str]:
@@ -223,16 +170,11 @@ def strangers_table(model, test: np.ndarray, known, options) -> list[str]:
     for name, images in strangers.items():
         found = model.log_prob(images, min(options.samples, 200), seed=2).log_prob
         scores = [
-            auroc(score(own, reference), score(found, reference)) for score in (rarity, atypicality)
+            density_report.auroc(score(own, reference), score(found, reference))
+            for score in (rarity, atypicality)
         ]
         lines.append(f"| {name} | {found.mean():.1f} | {scores[0]:.3f} | {scores[1]:.3f} |")
     return [*lines, ""]
-
-
-def auroc(ordinary: np.ndarray, strange: np.ndarray) -> float:
-    """The chance that a strange score is above an ordinary one, ties by half."""
-    above = (strange[:, None] > ordinary[None]).mean()
-    return float(above + 0.5 * (strange[:, None] == ordinary[None]).mean())
 
 
 def compression_table(models, data, estimates) -> list[str]:

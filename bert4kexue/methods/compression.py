@@ -38,9 +38,8 @@ from bert4kexue.methods.density_likelihoods import (
 )
 
 _MAGIC = b"B4KBB\x01"
-# Magic, rows, words to start with, how many of them were left untouched, bins, group, particles,
-# seed, checksum of the data.
-_HEADER = struct.Struct("<6sIIIHHHII")
+# Magic, rows, groups coded by one particle, bins, group, particles, seed, checksum of the data.
+_HEADER = struct.Struct("<6sIIHHHII")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +53,8 @@ class BitsBackCoder:
         vae: with a Bernoulli, discretized logistic or categorical likelihood.
         bins: of one coordinate of z over [-8, 8]; a step of 1/64 at 1024.
         group: samples that the networks see together. More is faster and needs more bits to start.
-        particles: N; more is shorter and slower, and needs more bits to start.
+        particles: N; more is shorter and slower. The first groups have one, until the stack holds
+            the bits that N of them pop.
 
     Raises:
         ValueError: the likelihood is a density, or a number is out of range.
@@ -90,21 +90,19 @@ class BitsBackCoder:
         """
         x = self.vae.check(x)
         flat = x.reshape(len(x), math.prod(self.vae.event_shape)).astype(np.int32)
-        # A group pops its z, at most 24 bits a coordinate, before anything of it is pushed.
-        words = self.group * self.particles * (self.vae.latent + 1) + 2
-        start = _start(words, seed)
-        coder = _constriction().stream.stack.AnsCoder(start)
-        for first in range(0, len(x), self.group):
-            rows = slice(first, min(first + self.group, len(x)))
-            self._push(coder, x[rows], flat[rows], (seed, first))
-        stack = np.asarray(coder.get_compressed(), np.uint32)
-        size = min(len(stack), words)
-        differs = np.flatnonzero(stack[:size] != start[:size])
-        untouched = int(differs[0]) if len(differs) else size  # these need not be kept
+        coder = _constriction().stream.stack.AnsCoder(self._start(seed))
+        plain = 0
+        for index, first in enumerate(range(0, len(x), self.group)):
+            rows = slice(first, first + self.group)
+            posterior = self._posterior(x[rows])
+            if plain == index and coder.num_valid_bits() < self._bits(posterior[1], self.particles):
+                plain += 1
+            particles = 1 if index < plain else self.particles
+            self._push(coder, posterior, flat[rows], (seed, first), particles)
+        body = np.asarray(coder.get_compressed(), np.uint32).astype("<u4").tobytes()
         checksum = zlib.crc32(flat.astype("<i4").tobytes())
         sizes = (self.bins, self.group, self.particles)
-        header = _HEADER.pack(_MAGIC, len(x), words, untouched, *sizes, seed, checksum)
-        return header + stack[untouched:].astype("<u4").tobytes()
+        return _HEADER.pack(_MAGIC, len(x), plain, *sizes, seed, checksum) + body
 
     def decompress(self, data: bytes) -> np.ndarray:
         """What was compressed, (N, *event) int32.
@@ -114,7 +112,7 @@ class BitsBackCoder:
         """
         if len(data) < _HEADER.size or data[: len(_MAGIC)] != _MAGIC or len(data) % 4:
             raise ValueError("these bytes were not written by BitsBackCoder.compress, or cut short")
-        _, rows, words, untouched, *sizes, seed, checksum = _HEADER.unpack_from(data)
+        _, rows, plain, *sizes, seed, checksum = _HEADER.unpack_from(data)
         if sizes != [self.bins, self.group, self.particles]:
             names = ("bins", "group", "particles")
             raise ValueError(
@@ -123,75 +121,88 @@ class BitsBackCoder:
                 + f", and this coder has {self.bins}, {self.group} and {self.particles}: make it "
                 "with theirs"
             )
-        if words != self.group * self.particles * (self.vae.latent + 1) + 2 or untouched > words:
-            raise ValueError(_MISMATCH)
-        start = _start(words, seed)
         stack = np.frombuffer(data, "<u4", offset=_HEADER.size).astype(np.uint32)
         parts: list[np.ndarray] = []
         try:
-            coder = _constriction().stream.stack.AnsCoder(
-                np.concatenate([start[:untouched], stack])
-            )
+            coder = _constriction().stream.stack.AnsCoder(stack)
             for first in reversed(range(0, rows, self.group)):
                 count = min(self.group, rows - first)
-                parts.append(self._pop(coder, count, (seed, first)))
+                particles = 1 if first // self.group < plain else self.particles
+                parts.append(self._pop(coder, count, (seed, first), particles))
             left = np.asarray(coder.get_compressed(), np.uint32)
         except (AssertionError, ValueError, RuntimeError) as error:
             raise ValueError(f"{_MISMATCH} ({error})") from error
         event = self.vae.event_shape
         x = np.concatenate([*parts[::-1], np.zeros((0, *event), np.int32)]).astype(np.int32)
-        if not np.array_equal(left, start) or checksum != zlib.crc32(x.astype("<i4").tobytes()):
+        same = np.array_equal(left, self._start(seed))
+        if not same or checksum != zlib.crc32(x.astype("<i4").tobytes()):
             raise ValueError(_MISMATCH)
         return x
 
-    def _push(self, coder: Any, x: np.ndarray, flat: np.ndarray, key: tuple[int, int]) -> None:
+    def _push(
+        self,
+        coder: Any,
+        posterior: tuple[np.ndarray, np.ndarray],
+        flat: np.ndarray,
+        key: tuple[int, int],
+        particles: int,
+    ) -> None:
         """A group onto the stack."""
-        count, normal = len(x), self._normal()
-        mean, deviation = self._posterior(x)
-        self._mix(coder, deviation, key)
+        count, normal, models = len(flat), self._normal(), _constriction().stream.model
+        self._mix(coder, self._bits(posterior[1], particles), key)
+        mean, deviation = (np.repeat(part[:, None], particles, axis=1) for part in posterior)
         codes = coder.decode(normal, mean.ravel(), deviation.ravel()).reshape(mean.shape)
         chosen = np.zeros(count, np.int32)
-        if self.particles > 1:
-            models = _constriction().stream.model
+        if particles > 1:
             weights = self._weights(flat, codes, mean, deviation)
             chosen = coder.decode(models.Categorical(perfect=False), weights)
-            others = np.arange(self.particles) != chosen[:, None]
+            others = np.arange(particles) != chosen[:, None]
             coder.encode_reverse(codes[others].ravel(), normal, *_of(others, mean, deviation))
         used = codes[np.arange(count), chosen]
         model, parameters = self._data_model(used)
         coder.encode_reverse(flat.ravel(), model, *parameters)
         coder.encode_reverse(used.ravel(), normal, *self._prior(count))
-        if self.particles > 1:
-            coder.encode_reverse(chosen, models.Uniform(self.particles))
+        if particles > 1:
+            coder.encode_reverse(chosen, models.Uniform(particles))
 
-    def _pop(self, coder: Any, count: int, key: tuple[int, int]) -> np.ndarray:
+    def _pop(self, coder: Any, count: int, key: tuple[int, int], particles: int) -> np.ndarray:
         """A group off the stack: `_push` backwards."""
         normal, models = self._normal(), _constriction().stream.model
         chosen = np.zeros(count, np.int32)
-        if self.particles > 1:
-            chosen = coder.decode(models.Uniform(self.particles), count)
+        if particles > 1:
+            chosen = coder.decode(models.Uniform(particles), count)
         used = coder.decode(normal, *self._prior(count)).reshape(count, -1)
         model, parameters = self._data_model(used)
         flat = coder.decode(model, *parameters).reshape(count, -1)
         x = flat.reshape(count, *self.vae.event_shape)
-        mean, deviation = self._posterior(x)
+        posterior = self._posterior(x)
+        mean, deviation = (np.repeat(part[:, None], particles, axis=1) for part in posterior)
         codes = np.zeros(mean.shape, np.int32)
         codes[np.arange(count), chosen] = used
-        if self.particles > 1:
-            others = np.arange(self.particles) != chosen[:, None]
+        if particles > 1:
+            others = np.arange(particles) != chosen[:, None]
             popped = coder.decode(normal, *_of(others, mean, deviation))
             codes[others] = popped.reshape(-1, self.vae.latent)
             weights = self._weights(flat, codes, mean, deviation)
             coder.encode_reverse(chosen, models.Categorical(perfect=False), weights)
         coder.encode_reverse(codes.ravel(), normal, mean.ravel(), deviation.ravel())
-        self._mix(coder, deviation, key)
+        self._mix(coder, self._bits(posterior[1], particles), key)
         return x
 
-    def _mix(self, coder: Any, deviation: np.ndarray, key: tuple[int, int]) -> None:
-        """Exclusive-or what the next pop will read with a key; twice is not at all."""
+    def _start(self, seed: int) -> np.ndarray:
+        """Random words for the first z; the last is not 0, as the coder asks."""
+        words = self.group * (self.vae.latent + 1) + 2
+        start = np.random.default_rng(seed).integers(1, 2**32, size=words, dtype=np.uint64)
+        return start.astype(np.uint32)
+
+    def _bits(self, deviation: np.ndarray, particles: int) -> int:
+        """What popping z for a group reads: deviations (count, d), in steps."""
         # A normal density of deviation s spreads over 4.13 s bins, and a draw looks at 24 bits.
-        bits = np.log2(np.clip(4.13 * deviation, 1, self.bins)).sum()
-        bits += 24 + len(deviation) * math.log2(self.particles)
+        bits = np.log2(np.clip(4.13 * deviation, 1, self.bins)).sum() * particles
+        return math.ceil(bits + 24 + len(deviation) * math.log2(particles))
+
+    def _mix(self, coder: Any, bits: int, key: tuple[int, int]) -> None:
+        """Exclusive-or so many bits of the stack with a key; twice is not at all."""
         words = _constriction().stream.model.Uniform(2**16)
         mask = np.random.default_rng(key).integers(2**16, size=math.ceil(bits / 16), dtype=np.int32)
         coder.encode_reverse(coder.decode(words, len(mask)) ^ mask, words)
@@ -200,19 +211,14 @@ class BitsBackCoder:
         return _constriction().stream.model.QuantizedGaussian(-self.bins // 2, self.bins // 2)
 
     def _posterior(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation of p(z|x) in steps, (count, N, d).
+        """Mean and deviation of p(z|x) in steps, (count, d).
 
         The encoder always sees a whole group, so that it always computes the same.
         """
         filled = np.concatenate([x, np.repeat(x[:1], self.group - len(x), axis=0)])
         mean, log_variance = (part[: len(x)].astype(np.float64) for part in self.vae.encode(filled))
         step = 16 / self.bins
-        deviation = np.maximum(np.exp(0.5 * log_variance) / step, 1e-3)
-        shape = (len(x), self.particles, self.vae.latent)
-        return (
-            np.broadcast_to((mean / step)[:, None], shape).copy(),
-            np.broadcast_to(deviation[:, None], shape).copy(),
-        )
+        return mean / step, np.maximum(np.exp(0.5 * log_variance) / step, 1e-3)
 
     def _prior(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
         size = rows * self.vae.latent
@@ -237,7 +243,7 @@ class BitsBackCoder:
         self, flat: np.ndarray, codes: np.ndarray, mean: np.ndarray, deviation: np.ndarray
     ) -> np.ndarray:
         """Normalized importance weights (count, N) of the particles."""
-        count, particles = len(codes), self.particles
+        count, particles = codes.shape[:2]
         parameters = self._decode(codes, particles).astype(np.float32)
         parameters = parameters.reshape(count, particles, flat.shape[1], -1)
         terms = self.vae.likelihood.log_prob(flat[:, None], keras.ops.convert_to_tensor(parameters))
@@ -288,12 +294,6 @@ def _log_mass(codes: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.
 
 def _of(chosen: np.ndarray, *parameters: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(np.ascontiguousarray(part[chosen]).ravel() for part in parameters)
-
-
-def _start(words: int, seed: int) -> np.ndarray:
-    """Random words to begin with; the last is not 0, as the coder asks."""
-    start = np.random.default_rng(seed).integers(1, 2**32, size=words, dtype=np.uint64)
-    return start.astype(np.uint32)
 
 
 def _constriction() -> Any:
