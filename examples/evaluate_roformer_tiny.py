@@ -3,7 +3,8 @@
     BERT4KEXUE_DATA=... python examples/evaluate_roformer_tiny.py pretrained/roformer_tiny_zh
 
 prints, each beside a baseline that knows nothing:
-* masked words: accuracy on held-out text, beside always guessing the commonest token;
+* masked words: accuracy on held-out text, whole words hidden, beside always guessing the commonest
+  token (what `bert4kexue pretrain evaluate` measures);
 * questions: the right triple out of a knowledge base of every held-out key plus five distractor
   predicates per subject, by beam search in the tree of its keys, beside substring + common
   subsequence; and the share of keys whose every token is the model's first choice;
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -26,13 +28,20 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import keras
 import numpy as np
 import ship_sets
-from pretrain_rows import Encoder, mask_rows, question_batch
+from pretrain_rows import Encoder
 from ship_sets import Question
 
+from bert4kexue._files import atomic_write
 from bert4kexue.decoding import PrefixTree
 from bert4kexue.models import build_transformer_model
+from bert4kexue.models.pretraining import masked_accuracy
 from bert4kexue.tokenizers import Tokenizer
 from bert4kexue.training import bucketed_batches, sequence_padding
+from bert4kexue.training.corpora import Corpus
+from bert4kexue.training.objectives import Continuations, Special
+from bert4kexue.training.plan import Plan
+from bert4kexue.training.preparation import prepare
+from bert4kexue.training.records import Records
 
 
 class Measured:
@@ -53,6 +62,7 @@ class Measured:
         self.body = keras.Model(builder.inputs, [hidden, builder.outputs[0]])
         some = keras.Input((None, builder.config.hidden_size))
         self.head = keras.Model(some, builder.apply_final_layers(some)[1])
+        self.whole = builder.model
 
     def logits(self, token_ids: Any, segment_ids: Any, positions: np.ndarray) -> np.ndarray:
         """Logits (t, v) at flattened positions of a batch."""
@@ -70,29 +80,6 @@ class Measured:
             for i, vector in zip(batch, np.asarray(pooled, "float32"), strict=True):
                 out[i] = vector / np.linalg.norm(vector)
         return np.stack(out)
-
-
-# --- masked words -------------------------------------------------------------------------------
-
-
-def masked_accuracy(
-    model: Measured, texts: Sequence[str], baseline_texts: Sequence[str]
-) -> tuple[float, float]:
-    """(accuracy on masked tokens, accuracy of the commonest token of `baseline_texts`)."""
-    counts = Counter(i for t in baseline_texts for i in model.encoder.ids(t))
-    commonest = counts.most_common(1)[0][0]
-    rows = [model.encoder.sentence(t) for t in texts]
-    rng = np.random.default_rng(0)
-    right = guessed = total = 0
-    for batch in bucketed_batches([len(r) for r in rows], 8192, 8):
-        masked = mask_rows(
-            [rows[i] for i in batch], model.encoder.mask, model.encoder.vocab_size, rng
-        )
-        logits = model.logits(masked.token_ids, masked.segment_ids, masked.positions)
-        right += int((logits.argmax(-1) == masked.labels).sum())
-        guessed += int((masked.labels == commonest).sum())
-        total += len(masked.labels)
-    return right / total, guessed / total
 
 
 # --- questions ----------------------------------------------------------------------------------
@@ -197,6 +184,24 @@ def retrieve_by_string(
     return answers
 
 
+def first_choices(model: Measured, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> float:
+    """Share of the (question, key) rows whose every key token is the likeliest, no tree asked."""
+    e = model.encoder
+    written = Continuations(rows, Special(e.cls, e.sep, e.mask, e.vocab_size))
+    plan = Plan(written, 8192, int(written.lengths().max()), [0])
+    right = 0
+    for number in range(plan.steps_per_epoch):
+        batch = plan.batch(number, np.random.default_rng(0))
+        asked = batch["weights"] > 0
+        n = batch["token_ids"].shape[1]
+        places = np.nonzero(asked)[0] * n + batch["positions"][asked]
+        best = model.logits(batch["token_ids"], batch["segment_ids"], places).argmax(-1)
+        wrong = np.zeros(len(asked), bool)
+        wrong[np.nonzero(asked)[0][best != batch["labels"][asked]]] = True
+        right += int((asked.any(1) & ~wrong).sum())
+    return right / len(rows)
+
+
 def question_scores(
     model: Measured, gold: Sequence[Question], others: Sequence[Question]
 ) -> dict[str, float]:
@@ -212,14 +217,9 @@ def question_scores(
     right = np.array([f == w for f, w in zip(found, wanted, strict=True)])
     baseline = np.array([f == tuple(q[1:]) for f, q in zip(by_string, gold, strict=True)])
 
-    rows = [(model.encoder.sentence(q.question), model.encoder.key(*q[1:])) for q in gold]
-    forced = []
-    for chunk in range(0, len(rows), 128):
-        part = rows[chunk : chunk + 128]
-        batch = question_batch(part)
-        best = model.logits(batch.token_ids, batch.segment_ids, batch.positions).argmax(-1)
-        ends = np.cumsum([len(k) for _, k in part])[:-1]
-        forced += [bool(h.all()) for h in np.split(best == batch.labels, ends)]
+    forced = first_choices(
+        model, [(model.encoder.ids(t), w) for t, w in zip(texts, wanted, strict=True)]
+    )
     return {
         "questions": len(gold),
         "knowledge_base_keys": len(tree),
@@ -232,7 +232,7 @@ def question_scores(
         "retrieval_subject": np.mean(
             [f[: len(s)] == s for f, s in zip(found, subjects, strict=True)]
         ),
-        "every_token_first_choice": float(np.mean(forced)),
+        "every_token_first_choice": forced,
     }
 
 
@@ -262,31 +262,46 @@ def similarity_scores(
 # --- everything ---------------------------------------------------------------------------------
 
 
+def sample(texts: Sequence[str], count: int = 2000) -> list[str]:
+    """Some of the texts, always the same."""
+    return [texts[i] for i in np.random.default_rng(0).permutation(len(texts))[:count]]
+
+
 def report(folder: Path, root: Path, limit: int | None = None) -> dict[str, float]:
-    """Measure everything, print it, and keep it as `scores.json` in the folder."""
+    """Measure everything, print it, and, unless limited, keep it as `scores.json` in the folder.
+
+    Args:
+        folder: bert_config.json, vocab.txt, bert_model.ckpt.*
+        root: of the data.
+        limit: of the questions; all if None.
+    """
     began = time.monotonic()
     model = Measured(folder)
     texts = [t for ts in ship_sets.running_text(root, "held_out").values() for t in ts]
-    some = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))[: limit or 2000]]
-    trained = [t for ts in ship_sets.running_text(root).values() for t in ts][: limit or 20000]
     scores: dict[str, float] = {}
-    scores["masked_accuracy"], scores["masked_accuracy_commonest"] = masked_accuracy(
-        model, some, trained
-    )
+    with tempfile.TemporaryDirectory() as temporary:
+        lines = Path(temporary) / "held_out.txt"
+        lines.write_text("\n".join(sample(texts)), encoding="utf-8")
+        records = Path(temporary) / "records"
+        prepare(Corpus(paths=(lines,)), folder / "vocab.txt", records)
+        found = masked_accuracy(model.whole, Records(records), folder / "vocab.txt")
+    scores["masked_accuracy"] = found.accuracy
+    scores["masked_accuracy_commonest"] = found.commonest
+    scores["masked_cross_entropy"] = found.loss
     gold = ship_sets.questions(root, "held_out")[:limit]
     scores.update(question_scores(model, gold, ship_sets.questions(root)))
     for split in ("dev", "test"):
         name = f"spearman_{split}"
         scores[name], scores[f"{name}_jaccard"] = similarity_scores(
-            model, ship_sets.sentence_pairs(root, split)[:limit]
+            model, ship_sets.sentence_pairs(root, split)
         )
     scores = {name: round(float(value), 4) for name, value in scores.items()}
     for name, value in scores.items():
         print(f"{name:42s} {value:g}")
     print(f"measured in {time.monotonic() - began:.0f} s")
-    temporary = folder / "scores.tmp.json"
-    temporary.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8", newline="\n")
-    os.replace(temporary, folder / "scores.json")
+    if limit is None:
+        with atomic_write(folder / "scores.json", "w") as file:
+            file.write(json.dumps(scores, indent=2) + "\n")
     return scores
 
 
@@ -294,7 +309,7 @@ def main() -> None:
     """Measure a folder."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="bert_config.json, vocab.txt, bert_model.ckpt.*")
-    parser.add_argument("--limit", type=int, help="rows of each set; all if left out")
+    parser.add_argument("--limit", type=int, help="of the questions; all if left out")
     args = parser.parse_args()
     report(args.folder, ship_sets.data_folder(), args.limit)
 

@@ -1,27 +1,28 @@
-"""Train the small RoFormer that the project ships: masked words, questions to keys, similarity.
+"""Train the small RoFormer that the project ships, by `bert4kexue pretrain` alone.
 
-    BERT4KEXUE_DATA=... python examples/pretrain_roformer_tiny.py runs/tiny --minutes 30
+    BERT4KEXUE_DATA=... python examples/pretrain_roformer_tiny.py runs/tiny --steps 4000
 
-One model learns three things at once (UniLM mask, linear pooler, tied embeddings):
-* masked words on the running text of the openly licensed sets, and on the questions;
-* `question -> S [SEP] P [SEP] M [SEP]` on the NLPCC questions, with swapped subjects;
-* similarity: in-batch contrast of corrupted sentences, and CoSENT on the CNSD STS-B scores,
-  log(1 + sum over pairs i, j with a higher score for i of exp(scale * (cos_j - cos_i))).
+writes the openly licensed sets as the files that the pipeline reads, and then gives its commands,
+printed as they are given: `vocab`, `prepare`, `run`, `evaluate`. One model learns at once
 
-The budget is wall time: the learning rate warms up and decays by the share of the minutes that is
-spent, so a busy machine trains less, never unfinished. Every few minutes the run is saved, whole,
-under one name; started again it goes on from there. Training itself takes `pip install tensorflow`;
-the checkpoint it writes needs none.
+* masked:   whole words of the running text, the questions among it;
+* written:  `question [SEP] S [SEP] P [SEP] M [SEP]` of the NLPCC questions, each rewritten some
+            times with swapped subjects (UniLM mask);
+* contrast: sentences beside their corrupted copies, and beside what means the same;
+* scored:   CNSD STS-B by CoSENT.
+
+The run can be stopped at any moment and goes on when the command is given again.
+`--mix`, `--layers` and `--hidden` are what docs/results/small_model.md compares.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
+import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,319 +32,141 @@ import evaluate_roformer_tiny as evaluation
 import keras
 import numpy as np
 import ship_sets
-import tensorflow as tf
-from pretrain_rows import (
-    Batch,
-    Encoder,
-    QuestionWriter,
-    corrupt,
-    mask_rows,
-    pair_batch,
-    question_batch,
-)
+from pretrain_rows import QuestionWriter
 
-from bert4kexue.models import build_transformer_model
-from bert4kexue.tokenizers import Tokenizer, save_vocab
-from bert4kexue.training import endless_batches
-from bert4kexue.training.vocabulary import make_vocabulary
+from bert4kexue.cli import main as bert4kexue
+from bert4kexue.tokenizers import load_vocab
 
-CONFIG = {
-    "attention_probs_dropout_prob": 0.1,
-    "hidden_act": "gelu",
-    "hidden_dropout_prob": 0.1,
-    "hidden_size": 256,
-    "initializer_range": 0.02,
-    "intermediate_size": 1024,
-    "max_position_embeddings": 512,
-    "num_attention_heads": 4,
-    "num_hidden_layers": 4,
-    "type_vocab_size": 2,
+MIXES = {
+    "masked": ["masked=1"],
+    "written": ["masked=0.5", "written=0.5"],
+    "contrast": ["masked=0.45", "written=0.45", "contrast=0.1"],
+    "scored": ["masked=0.45", "written=0.45", "scored=0.1"],
+    "all": ["masked=0.45", "written=0.35", "contrast=0.1", "scored=0.1"],
+    "similar": ["masked=0.35", "written=0.25", "contrast=0.2", "scored=0.2"],
+    "later": ["masked=0.6:0.4", "written=0.3:0.4", "contrast=0.1", "scored=0:0.2"],
 }
-SCALE = 20.0
 
 
-# --- model and losses ---------------------------------------------------------------------------
+# --- the files ----------------------------------------------------------------------------------
 
 
-class Model:
-    """The builder's model, cut where training wants it: hidden states, pooled, and the head."""
+def write_files(folder: Path, root: Path, seed: int, rewrites: int) -> None:
+    """`tokens.txt` for the vocabulary, `text.txt`, `pairs`, `similar`, `scored` and `held_out`."""
+    rng = np.random.default_rng(seed)
+    questions = ship_sets.questions(root)
+    pairs = ship_sets.sentence_pairs(root)
+    sentences = [sentence for a, b, _ in pairs for sentence in (a, b)]
+    titles = ship_sets.titles(root)
+    running = [text for texts in ship_sets.running_text(root).values() for text in texts]
+    asked = [q.question for q in questions]
+    _write(folder / "tokens.txt", ship_sets.training_text(root))
+    _write(folder / "text.txt", dict.fromkeys([*running, *asked, *sentences]))
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.builder = build_transformer_model(
-            {**config, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
-            model="roformer",
-            application="unilm",
-            with_pool="linear",
-            with_mlm="linear",
-            return_keras_model=False,
-        )
-        last = self.builder.layers[
-            f"Transformer-{config['num_hidden_layers'] - 1}-FeedForward-Norm"
-        ]
-        pooled, _ = self.builder.outputs
-        self.encoder = keras.Model(self.builder.inputs, [last.output, pooled])
-        # Only the predicted positions go through the head: it costs as much as two layers.
-        some = keras.Input((None, config["hidden_size"]))
-        self.head = keras.Model(some, self.builder.apply_final_layers(some)[1])
-        self.variables = self.builder.model.trainable_variables
+    characters = sorted({c for text in asked for c in text if c > "\u3400"})
+    writer = QuestionWriter(questions, ship_sets.names(root), titles, characters)
+    rows = (writer.write(q, rng) for _ in range(rewrites) for q in questions)
+    _write(folder / "pairs.jsonl", _json({"source": q.question, "target": q[1:]} for q in rows))
 
-    def token_loss(self, batch: Batch) -> Any:
-        """Mean cross-entropy of the predicted positions."""
-        hidden, _ = self.encoder([batch.token_ids, batch.segment_ids], training=True)
-        rows = tf.reshape(hidden, (-1, hidden.shape[-1]))
-        logits = self.head(tf.gather(rows, batch.positions)[None])[0]
-        return tf.reduce_mean(
-            tf.nn.sparse_softmax_cross_entropy_with_logits(
-                labels=batch.labels, logits=tf.cast(logits, "float32")
-            )
-        )
-
-    def pooled(self, token_ids: Any, segment_ids: Any) -> Any:
-        """Unit vectors (b, H)."""
-        _, pooled = self.encoder([token_ids, segment_ids], training=True)
-        return tf.math.l2_normalize(tf.cast(pooled, "float32"), axis=-1)
-
-    def contrast_loss(self, token_ids: Any, segment_ids: Any) -> Any:
-        """Each row against all others of the batch; its partner is row i ^ 1."""
-        v = self.pooled(token_ids, segment_ids)
-        b = tf.shape(v)[0]
-        logits = SCALE * tf.matmul(v, v, transpose_b=True) - 1e9 * tf.eye(b)
-        partner = tf.bitwise.bitwise_xor(tf.range(b), 1)
-        return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(partner, logits))
-
-    def score_loss(self, token_ids: Any, segment_ids: Any, scores: Any) -> Any:
-        """CoSENT: pairs of a higher score must have the higher cosine."""
-        v = self.pooled(token_ids, segment_ids)
-        cosine = SCALE * tf.reduce_sum(v[0::2] * v[1::2], axis=-1)
-        wrong = cosine[None, :] - cosine[:, None]
-        higher = scores[:, None] > scores[None, :]
-        terms = tf.where(higher, wrong, -1e9)
-        return tf.reduce_logsumexp(tf.concat([[0.0], tf.reshape(terms, (-1,))], axis=0))
+    alike = [(a, b) for a, b, score in pairs if score >= 4]
+    copies = [(text, text) for text in dict.fromkeys([*sentences, *titles, *asked])]
+    # One pair in four is of two sentences that mean the same; the others are made by corruption.
+    both = copies + [alike[i % len(alike)] for i in range(len(copies) // 3)]
+    _write(folder / "similar.jsonl", _json({"a": a, "b": b} for a, b in both))
+    _write(folder / "scored.jsonl", _json({"a": a, "b": b, "score": s} for a, b, s in pairs))
+    held_out = ship_sets.running_text(root, "held_out").values()
+    _write(folder / "held_out.txt", evaluation.sample([t for texts in held_out for t in texts]))
 
 
-# --- batches ------------------------------------------------------------------------------------
+def _json(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    return (json.dumps(row, ensure_ascii=False) for row in rows)
 
 
-class Tasks:
-    """Endless batches of each kind, drawn from one seed."""
-
-    def __init__(self, root: Path, encoder: Encoder, tokens_per_batch: int, seed: int) -> None:
-        self.encoder, self.tokens, self.rng = encoder, tokens_per_batch, np.random.default_rng(seed)
-        questions = ship_sets.questions(root)
-        text = [t for texts in ship_sets.running_text(root).values() for t in texts]
-        self.pairs = ship_sets.sentence_pairs(root)
-        sentences = [s for a, b, _ in self.pairs for s in (a, b)]
-        titles = ship_sets.titles(root)
-        text += [q.question for q in questions] + sentences
-        self.text = [np.array(encoder.sentence(t), "int32") for t in dict.fromkeys(text)]
-        alone = [t for t in encoder.tokenizer._token_dict if len(t) == 1 and t > "\u3400"]
-        self.writer = QuestionWriter(questions, ship_sets.names(root), titles, alone, self.rng)
-        same = [encoder.sentence(s) for s in dict.fromkeys(sentences)]
-        same += [encoder.sentence(t) for t in titles]
-        same += [encoder.sentence(q.question) for q in questions]
-        self.sentences = [s for s in same if len(s) > 6]
-        self.like = [(encoder.sentence(a), encoder.sentence(b)) for a, b, s in self.pairs if s >= 4]
-        self.scored = [(encoder.sentence(a), encoder.sentence(b), s) for a, b, s in self.pairs]
-        self.masked, self.questions = self._masked(), self._questions()
-        self.contrast, self.scores = self._contrast(), self._scores()
-
-    def _masked(self) -> Iterator[Batch]:
-        lengths = [len(t) for t in self.text]
-        for rows in endless_batches(lengths, self.tokens, self.rng, 8):
-            e = self.encoder
-            yield mask_rows([self.text[i] for i in rows], e.mask, e.vocab_size, self.rng)
-
-    def _questions(self) -> Iterator[Batch]:
-        lengths = [len(q.question) for q in self.writer.questions]
-        for rows in endless_batches(lengths, self.tokens // 2, self.rng, 4):
-            written = [self.writer.write(self.writer.questions[i]) for i in rows]
-            yield question_batch(
-                [(self.encoder.sentence(q.question), self.encoder.key(*q[1:])) for q in written]
-            )
-
-    def _contrast(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        lengths = [len(s) for s in self.sentences]
-        for rows in endless_batches(lengths, self.tokens // 2, self.rng, 4):
-            pairs = []
-            for i in rows:
-                if self.rng.random() < 0.25:
-                    pairs.append(self.like[int(self.rng.integers(len(self.like)))])
-                else:
-                    ids = self.sentences[i]
-                    pairs.append((ids, [ids[0], *corrupt(ids[1:-1], self.rng), ids[-1]]))
-            yield pair_batch(pairs)
-
-    def _scores(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        lengths = [max(len(a), len(b)) for a, b, _ in self.scored]
-        for rows in endless_batches(lengths, self.tokens // 2, self.rng, 8):
-            pairs = [self.scored[i] for i in rows]
-            scores = np.array([s for _, _, s in pairs], "float32")
-            yield (*pair_batch([p[:2] for p in pairs]), scores)
+def _write(path: Path, lines: Iterable[str]) -> None:
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8", newline="\n")
 
 
-def shares(progress: float) -> dict[str, float]:
-    """How often each kind of batch is drawn, by the share of the budget that is spent."""
-    if progress < 0.25:
-        return {"masked": 0.60, "questions": 0.35, "contrast": 0.05, "scores": 0.0}
-    if progress < 0.85:
-        return {"masked": 0.30, "questions": 0.50, "contrast": 0.12, "scores": 0.08}
-    return {"masked": 0.20, "questions": 0.50, "contrast": 0.12, "scores": 0.18}
+# --- the commands -------------------------------------------------------------------------------
 
 
-def learning_rate(progress: float, peak: float, warmup: float = 0.03) -> float:
-    """Linear warm-up over the first share of the budget, then a linear decay to a hundredth."""
-    if progress < warmup:
-        return peak * progress / warmup
-    return peak * max(0.01, (1 - progress) / (1 - warmup))
-
-
-# --- the run ------------------------------------------------------------------------------------
-
-
-class Run:
-    """A model in training, with everything that resuming needs in one file."""
-
-    def __init__(self, folder: Path, model: Model, peak: float) -> None:
-        self.folder, self.model, self.peak = folder, model, peak
-        self.optimizer = keras.optimizers.AdamW(
-            learning_rate=0.0, weight_decay=0.01, beta_2=0.98, global_clipnorm=1.0
-        )
-        self.optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
-        self.optimizer.build(model.variables)
-        self.steps, self.seconds = 0, 0.0
-        self.step = {
-            "masked": self._compiled(self._tokens, "iiii"),
-            "contrast": self._compiled(model.contrast_loss, "ii"),
-            "scores": self._compiled(model.score_loss, "iif"),
-        }
-        self.step["questions"] = self.step["masked"]
-
-    def _tokens(self, token_ids: Any, segment_ids: Any, positions: Any, labels: Any) -> Any:
-        return self.model.token_loss(Batch(token_ids, segment_ids, positions, labels))
-
-    def _compiled(self, loss: Callable[..., Any], kinds: str) -> Callable[..., Any]:
-        # Lengths vary from batch to batch: one trace with unknown sizes serves them all.
-        rows = [tf.TensorSpec((None, None), "int32")] * 2
-        flat = {"i": tf.TensorSpec((None,), "int32"), "f": tf.TensorSpec((None,), "float32")}
-
-        @tf.function(input_signature=[*rows, *(flat[k] for k in kinds[2:])])
-        def step(*batch: Any) -> Any:
-            with tf.GradientTape() as tape:
-                value = loss(*batch)
-            # A similarity step leaves the token head alone: its gradient is zero, not missing.
-            gradients = tape.gradient(
-                value,
-                [v.value for v in self.model.variables],
-                unconnected_gradients=tf.UnconnectedGradients.ZERO,
-            )
-            self.optimizer.apply(gradients, self.model.variables)
-            return value
-
-        return step
-
-    def _arrays(self) -> dict[str, Any]:
-        return {f"weight/{v.path}": v for v in self.model.variables} | {
-            f"optimizer/{v.path}": v for v in self.optimizer.variables
-        }
-
-    def save(self) -> None:
-        """Write state and checkpoint, each complete before it takes its name."""
-        arrays = {name: np.asarray(v) for name, v in self._arrays().items()}
-        temporary = self.folder / "state.tmp.npz"
-        np.savez(temporary, steps=self.steps, seconds=self.seconds, **arrays)
-        os.replace(temporary, self.folder / "state.npz")
-        self.model.builder.save_weights_as_checkpoint(
-            str(self.folder / "model" / "bert_model.ckpt"), dtype="float16"
-        )
-
-    def resume(self) -> bool:
-        """Go on from the last save, if there is one."""
-        path = self.folder / "state.npz"
-        if not path.exists():
-            return False
-        with np.load(path) as state:
-            self.steps, self.seconds = int(state["steps"]), float(state["seconds"])
-            for name, variable in self._arrays().items():
-                variable.assign(state[name])
-        return True
-
-    def train(self, tasks: Tasks, minutes: float, save_minutes: float) -> None:
-        """Step until the minutes are spent, logging every 50 steps."""
-        budget, begun = 60 * minutes, time.monotonic() - self.seconds
-        saved = reported = time.monotonic()
-        losses: dict[str, list[float]] = {name: [] for name in self.step}
-        path = self.folder / "loss.csv"
-        new = not path.exists()
-        with path.open("a", encoding="utf-8", newline="") as file:
-            log = csv.writer(file, lineterminator="\n")
-            if new:
-                log.writerow(["step", "minutes", "learning_rate", *self.step])
-            while self.seconds < budget:
-                progress = self.seconds / budget
-                self.optimizer.learning_rate = learning_rate(progress, self.peak)
-                share = shares(progress)
-                kind = str(tasks.rng.choice(list(share), p=list(share.values())))
-                losses[kind].append(float(self.step[kind](*next(getattr(tasks, kind)))))
-                self.steps += 1
-                self.seconds = time.monotonic() - begun
-                if self.steps % 50 == 0:
-                    means = [f"{np.mean(x):.4f}" if x else "" for x in losses.values()]
-                    rate = f"{learning_rate(progress, self.peak):.2e}"
-                    log.writerow([self.steps, f"{self.seconds / 60:.2f}", rate, *means])
-                    file.flush()
-                    pace = 1000 * (time.monotonic() - reported) / 50
-                    named = " ".join(f"{n} {m}" for n, m in zip(losses, means, strict=True) if m)
-                    print(
-                        f"{self.steps:6d} {self.seconds / 60:6.2f} min {pace:5.0f} ms/step "
-                        f"rate {rate} {named}",
-                        flush=True,
-                    )
-                    reported = time.monotonic()
-                    losses = {name: [] for name in self.step}
-                if time.monotonic() - saved > 60 * save_minutes:
-                    self.save()
-                    saved = time.monotonic()
-        self.save()
+def give(*words: Any) -> None:
+    """Run a command of the pipeline, showing it."""
+    command = [str(word) for word in words]
+    print("bert4kexue", shlex.join(command), flush=True)
+    if bert4kexue(command):
+        raise SystemExit(1)
 
 
 def main() -> None:
-    """Vocabulary, model, training, scores."""
+    """Files, vocabulary, records, training, scores."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="where the run is kept, and resumed from")
-    parser.add_argument("--minutes", type=float, default=30, help="wall time to train (default 30)")
-    parser.add_argument("--save-minutes", type=float, default=4, help="between saves (default 4)")
-    parser.add_argument("--tokens", type=int, default=4096, help="tokens a batch (default 4096)")
-    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
-    parser.add_argument("--seed", type=int, default=1, help="of weights, batches, masks")
+    parser.add_argument("--steps", type=int, default=4000, help="of the run (4000)")
+    parser.add_argument("--mix", choices=MIXES, default="later", help="of objectives (later)")
+    parser.add_argument("--layers", type=int, default=4, help="depth (4)")
+    parser.add_argument("--hidden", type=int, default=256, help="width (256)")
+    parser.add_argument("--tokens", type=int, default=4096, help="tokens a batch (4096)")
+    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate (0.001)")
+    parser.add_argument("--checkpoint", metavar="PREFIX", help="to go on from, of the same shape")
+    parser.add_argument("--ema", type=float, help="momentum of averaged weights")
+    parser.add_argument("--rewrites", type=int, default=10, help="of each question (10)")
     parser.add_argument("--policy", default="mixed_bfloat16", help="or float32, half as fast")
-    parser.add_argument("--smoke", action="store_true", help="a few seconds, to see it run")
+    parser.add_argument("--seed", type=int, default=1, help="of weights, batches, masks (1)")
+    parser.add_argument("--limit", type=int, help="of the questions that are measured; all")
+    parser.add_argument("--smoke", action="store_true", help="a minute, to see it run")
     args = parser.parse_args()
     if args.smoke:
-        args.minutes, args.tokens = 0.1, 512
-    root = ship_sets.data_folder()
-    shipped = args.folder / "model"
-    shipped.mkdir(parents=True, exist_ok=True)
-    keras.utils.set_random_seed(args.seed)
-    keras.config.set_dtype_policy(args.policy)
+        args.steps, args.tokens, args.rewrites, args.limit = 4, 512, 1, 20
+    root, folder = ship_sets.data_folder(), args.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    write_files(folder, root, args.seed, args.rewrites)
+    vocabulary, config = folder / "vocab.txt", folder / "config.json"
+    give("pretrain", "vocab", folder / "tokens.txt", "--output", vocabulary)
+    give(
+        *("pretrain", "prepare", folder / "text.txt", "--vocab", vocabulary),
+        *("--output", folder / "records"),
+    )
+    keys = {
+        "attention_probs_dropout_prob": 0.1,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "hidden_size": args.hidden,
+        "initializer_range": 0.02,
+        "intermediate_size": 4 * args.hidden,
+        "max_position_embeddings": 512,
+        "num_attention_heads": args.hidden // 64,
+        "num_hidden_layers": args.layers,
+        "type_vocab_size": 2,
+        "vocab_size": len(load_vocab(vocabulary)),
+    }
+    config.write_text(json.dumps(keys, indent=2) + "\n", encoding="utf-8", newline="\n")
+    began = time.monotonic()
+    every = max(1, min(50, args.steps // 4))
+    give(
+        *("pretrain", "run", "--records", folder / "records", "--vocab", vocabulary),
+        *("--config", config, "--output", folder / "run", "--steps", args.steps),
+        *(word for item in MIXES[args.mix] for word in ("--objective", item)),
+        *(word for name in _FILES[args.mix] for word in (f"--{name}", folder / f"{name}.jsonl")),
+        *("--length", 64, "--tokens", args.tokens, "--rate", args.rate, "--dropout", 0),
+        *("--policy", args.policy, "--seed", args.seed),
+        *(() if args.ema is None else ("--ema", args.ema)),
+        *(() if args.checkpoint is None else ("--checkpoint", args.checkpoint)),
+        *("--log-every", every, "--save-every", 5 * every),
+    )
+    print(f"{(time.monotonic() - began) / 60:.1f} minutes")
+    keras.config.set_dtype_policy("float32")
+    give("pretrain", "evaluate", folder / "held_out.txt", "--model", folder / "run/model")
+    evaluation.report(folder / "run/model", root, args.limit)
 
-    vocabulary = shipped / "vocab.txt"
-    if not vocabulary.exists():
-        tokens = make_vocabulary(ship_sets.training_text(root))
-        save_vocab(str(vocabulary), {token: i for i, token in enumerate(tokens)})
-    encoder = Encoder(Tokenizer(str(vocabulary), do_lower_case=True))
-    config = {**CONFIG, "vocab_size": encoder.vocab_size}
-    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    (shipped / "bert_config.json").write_text(text, encoding="utf-8", newline="\n")
 
-    model = Model(config)
-    run = Run(args.folder, model, args.rate)
-    resumed = run.resume()
-    print(f"vocabulary {encoder.vocab_size}, {model.builder.model.count_params():,} parameters")
-    # A resumed run must not see the first batches again.
-    tasks = Tasks(root, encoder, args.tokens, args.seed + run.steps)
-    print(f"{len(tasks.text)} texts, {len(tasks.writer.questions)} questions, resumed: {resumed}")
-    run.train(tasks, args.minutes, args.save_minutes)
-    evaluation.report(shipped, root, limit=20 if args.smoke else None)
+_FILES = {
+    name: [
+        file
+        for file, objective in (("pairs", "written"), ("similar", "contrast"), ("scored", "scored"))
+        if any(item.startswith(objective) for item in items)
+    ]
+    for name, items in MIXES.items()
+}
 
 
 if __name__ == "__main__":

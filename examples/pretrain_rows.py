@@ -1,26 +1,19 @@
-"""The training rows of the small RoFormer: what is masked, asked, swapped and compared.
+"""The questions of the small RoFormer, rewritten: subjects swapped, openings and closings changed.
 
-Three kinds of rows, one batch format. A masked row has segment 0 throughout, so the UniLM mask
-lets every token see every other; a question row is `[CLS] Q [SEP] S [SEP] P [SEP] M [SEP]` with
-segment 0 up to and including the first [SEP], predicted left to right; a pair is two rows, whose
-pooled vectors are compared.
-
-Subjects are swapped for names and random characters from elsewhere, in the question and in the
-key alike, because a model of a few megabytes cannot know the subjects of the world: it has to
-learn to copy.
+A question row is `[CLS] Q [SEP] S [SEP] P [SEP] M [SEP]`, written left to right from S on. Subjects
+are swapped for names and random characters from elsewhere, in the question and in the key alike,
+because a model of a few megabytes cannot know the subjects of the world: it has to learn to copy.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from ship_sets import Question
 
 from bert4kexue.tokenizers import Tokenizer
-from bert4kexue.training import sequence_padding
 
 OPENINGS = (
     *("请问", "你知道", "谁知道", "有谁知道", "有人知道", "我想知道", "我想问一下"),
@@ -29,15 +22,6 @@ OPENINGS = (
 OPENING = re.compile("^(?:" + "|".join(sorted(OPENINGS, key=len, reverse=True)) + ")[，,]?")
 CLOSING = re.compile("(?:吗|呢|啊|呀|？|\\?|，?有人知道吗|，?你知道吗)+$")
 MENTIONS = ("{m}{s}", "{m}{s}", "{s}（{m}）", "{s}({m})", "{s}这个{m}", "{m}《{s}》")
-
-
-class Batch(NamedTuple):
-    """One step's arrays. `positions` index the flattened (b * n) tokens that are predicted."""
-
-    token_ids: np.ndarray  # (b, n) int32
-    segment_ids: np.ndarray  # (b, n) int32
-    positions: np.ndarray  # (t,) int32
-    labels: np.ndarray  # (t,) int32
 
 
 class Encoder:
@@ -62,59 +46,8 @@ class Encoder:
         return [i for part in parts for i in (*part, self.sep)]
 
 
-# --- masked language model ----------------------------------------------------------------------
-
-
-def mask_rows(
-    rows: Sequence[Sequence[int]],
-    mask_id: int,
-    vocab_size: int,
-    rng: np.random.Generator,
-    rate: float = 0.15,
-    first_ordinary: int = 5,
-) -> Batch:
-    """Hide about `rate` of the ordinary tokens: 80 % as [MASK], 10 % random, 10 % left alone.
-
-    Ids below `first_ordinary` (padding and special tokens) are never chosen; a row that has any
-    other token gets at least one.
-    """
-    token_ids = sequence_padding(rows).astype("int32")
-    ordinary = token_ids >= first_ordinary
-    draw = np.where(ordinary, rng.random(token_ids.shape), 2.0)
-    chosen = draw < rate
-    lowest = draw.argmin(axis=1)
-    some = ordinary.any(axis=1)
-    chosen[np.flatnonzero(some), lowest[some]] = True
-    positions = np.flatnonzero(chosen)
-    labels = token_ids.reshape(-1)[positions]
-    fate = rng.random(len(positions))
-    random_ids = rng.integers(first_ordinary, vocab_size, len(positions))
-    hidden = np.where(fate < 0.8, mask_id, np.where(fate < 0.9, random_ids, labels))
-    token_ids.reshape(-1)[positions] = hidden
-    return Batch(
-        token_ids, np.zeros_like(token_ids), positions.astype("int32"), labels.astype("int32")
-    )
-
-
-# --- question -> key ----------------------------------------------------------------------------
-
-
-def question_batch(rows: Sequence[tuple[list[int], list[int]]]) -> Batch:
-    """(`[CLS] Q [SEP]`, `S [SEP] P [SEP] M [SEP]`) rows as one batch: each key token predicted.
-
-    The token at place j predicts the one at j + 1, so the positions run from the question's
-    [SEP] to the last token but one, and the final [SEP] is read but predicts nothing.
-    """
-    token_ids = sequence_padding([q + k for q, k in rows]).astype("int32")
-    segment_ids = sequence_padding([[0] * len(q) + [1] * len(k) for q, k in rows])
-    n = token_ids.shape[1]
-    positions = np.concatenate(
-        [i * n + np.arange(len(q) - 1, len(q) + len(k) - 1) for i, (q, k) in enumerate(rows)]
-    )
-    labels = np.concatenate([np.asarray(k) for _, k in rows])
-    return Batch(
-        token_ids, segment_ids.astype("int32"), positions.astype("int32"), labels.astype("int32")
-    )
+def _one_of(items: Sequence[str], rng: np.random.Generator) -> str:
+    return items[int(rng.integers(len(items)))]
 
 
 class QuestionWriter:
@@ -125,7 +58,6 @@ class QuestionWriter:
         names: names of people, places and organisations to use as subjects.
         titles: texts whose fragments serve as subjects and meanings.
         characters: single characters for subjects that mean nothing.
-        rng: where every choice comes from.
     """
 
     def __init__(
@@ -134,92 +66,69 @@ class QuestionWriter:
         names: Sequence[str],
         titles: Sequence[str],
         characters: Sequence[str],
-        rng: np.random.Generator,
     ) -> None:
         self.questions = list(questions)
-        self.names, self.titles, self.characters, self.rng = names, titles, characters, rng
+        self.names, self.titles, self.characters = names, titles, characters
         self.meanings = sorted({q.meaning for q in questions if q.meaning})
         # Predicates that people say as they are written can be put into other questions.
         self.spoken = [q.predicate for q in questions if q.predicate in q.question]
 
-    def _one_of(self, items: Sequence[str]) -> str:
-        return items[int(self.rng.integers(len(items)))]
-
-    def _fragment(self, low: int, high: int) -> str:
-        text = self._one_of(self.titles)
-        size = int(self.rng.integers(low, high + 1))
-        start = int(self.rng.integers(max(1, len(text) - size)))
+    def _fragment(self, low: int, high: int, rng: np.random.Generator) -> str:
+        text = _one_of(self.titles, rng)
+        size = int(rng.integers(low, high + 1))
+        start = int(rng.integers(max(1, len(text) - size)))
         return text[start : start + size].strip()
 
-    def _noise(self, low: int, high: int) -> str:
-        size = int(self.rng.integers(low, high + 1))
-        return "".join(self._one_of(self.characters) for _ in range(size))
+    def _noise(self, low: int, high: int, rng: np.random.Generator) -> str:
+        size = int(rng.integers(low, high + 1))
+        return "".join(_one_of(self.characters, rng) for _ in range(size))
 
-    def subject(self) -> str:
+    def subject(self, rng: np.random.Generator) -> str:
         """A subject from anywhere."""
-        kind = self.rng.random()
+        kind = rng.random()
         if kind < 0.35:
-            return self.questions[int(self.rng.integers(len(self.questions)))].subject
+            return self.questions[int(rng.integers(len(self.questions)))].subject
         if kind < 0.60:
-            return self._one_of(self.names)
+            return _one_of(self.names, rng)
         if kind < 0.80:
-            return self._fragment(2, 10) or self._noise(2, 4)
-        return self._noise(2, 6)
+            return self._fragment(2, 10, rng) or self._noise(2, 4, rng)
+        return self._noise(2, 6, rng)
 
-    def meaning(self) -> str:
+    def meaning(self, rng: np.random.Generator) -> str:
         """A meaning from anywhere: what tells homonyms apart is as open as the subjects are."""
-        kind = self.rng.random()
+        kind = rng.random()
         if kind < 0.2:
-            return self._one_of(self.meanings) if self.meanings else self._noise(2, 4)
+            return _one_of(self.meanings, rng) if self.meanings else self._noise(2, 4, rng)
         if kind < 0.5:
-            return self._one_of(self.names)
+            return _one_of(self.names, rng)
         if kind < 0.85:
-            return self._fragment(2, 6) or self._noise(2, 4)
-        return self._noise(2, 5)
+            return self._fragment(2, 6, rng) or self._noise(2, 4, rng)
+        return self._noise(2, 5, rng)
 
-    def write(self, row: Question) -> Question:
+    def write(self, row: Question, rng: np.random.Generator) -> Question:
         """One question, rewritten at random; its key changes accordingly."""
         question, subject, predicate, meaning = row
-        rng = self.rng
         if not subject or question.count(subject) != 1:
             return row
         before, after = question.split(subject)
         if rng.random() < 0.4:
             before = OPENING.sub("", before)
             if rng.random() < 0.5:
-                before = self._one_of(OPENINGS) + before
+                before = _one_of(OPENINGS, rng) + before
         if rng.random() < 0.3:
-            after = CLOSING.sub("", after) + self._one_of(("", "？", "呢？", "？"))
+            after = CLOSING.sub("", after) + _one_of(("", "？", "呢？", "？"), rng)
         if rng.random() < 0.3 and self.spoken and after.count(predicate) == 1:
-            new = self._one_of(self.spoken)
+            new = _one_of(self.spoken, rng)
             after, predicate = after.replace(predicate, new), new
         mentioned = subject
         if rng.random() < 0.65:
             if meaning and f"（{meaning}）" in after:
                 after = after.replace(f"（{meaning}）", "", 1)
             meaning = ""
-            subject = mentioned = self.subject()
+            subject = mentioned = self.subject(rng)
             if rng.random() < 0.3:
-                meaning = self.meaning()
+                meaning = self.meaning(rng)
                 # One in four is not said: then the tree decides, and the model must allow it.
                 if rng.random() < 0.75:
-                    mentioned = self._one_of(MENTIONS).format(s=subject, m=meaning)
+                    mentioned = _one_of(MENTIONS, rng).format(s=subject, m=meaning)
         return Question(before + mentioned + after, subject, predicate, meaning)
-
-
-# --- pairs of sentences -------------------------------------------------------------------------
-
-
-def corrupt(ids: Sequence[int], rng: np.random.Generator, rate: float = 0.15) -> list[int]:
-    """Drop some tokens and, half of the time, let two parts change places."""
-    kept = [i for i in ids if rng.random() >= rate] or list(ids)
-    if len(kept) > 3 and rng.random() < 0.5:
-        cut = int(rng.integers(1, len(kept)))
-        kept = kept[cut:] + kept[:cut]
-    return kept
-
-
-def pair_batch(pairs: Sequence[tuple[list[int], list[int]]]) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of `[CLS] x [SEP]` rows as (2b, n) ids; rows 2i and 2i + 1 belong together."""
-    token_ids = sequence_padding([row for pair in pairs for row in pair]).astype("int32")
-    return token_ids, np.zeros_like(token_ids)

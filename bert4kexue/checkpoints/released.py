@@ -66,8 +66,11 @@ RELEASED: tuple[Released, ...] = (
         "chinese_roberta_wwm_ext_L-12_H-768_A-12.zip",
         "chinese_roberta_wwm_large_ext_L-24_H-1024_A-16.zip",
         "chinese_rbt3_L-3_H-768_A-12.zip",
+        "chinese_rbt4_L-4_H-768_A-12.zip",
+        "chinese_rbt6_L-6_H-768_A-12.zip",
         "chinese_rbtl3_L-3_H-1024_A-16.zip",
     ),
+    *_bert("brightmart", "roeberta_zh_L-24_H-1024_A-16.zip"),
     *_bert("Zhuiyi", "chinese_roberta_L-4_H-312_A-12.zip", "chinese_roberta_L-6_H-384_A-12.zip"),
     *_bert(
         "Zhuiyi",
@@ -76,12 +79,12 @@ RELEASED: tuple[Released, ...] = (
         "chinese_simbert_L-4_H-312_A-12.zip",
         arguments=_SIMILARITY,
     ),
-    Released(
-        archive="chinese_wobert_plus_L-12_H-768_A-12.zip",
-        author="Zhuiyi",
-        model="bert",
-        family="WoBERT (BERT)",
-        word_based=True,
+    *(
+        Released(archive=a, author="Zhuiyi", model="bert", family="WoBERT (BERT)", word_based=True)
+        for a in (
+            "chinese_wobert_L-12_H-768_A-12.zip",
+            "chinese_wobert_plus_L-12_H-768_A-12.zip",
+        )
     ),
     *_roformer(
         "chinese_roformer_L-12_H-768_A-12.zip",
@@ -112,6 +115,27 @@ RELEASED: tuple[Released, ...] = (
     ),
     *_planned("Zhuiyi", "GAU-alpha", "chinese_GAU-alpha-char_L-24_H-768.zip"),
     *_planned("Zhuiyi", "NEZHA (word-based)", "chinese_wonezha_L-12_H-768_A-12.zip"),
-    *_planned("Zhuiyi", "T5 (T5-PEGASUS)", "chinese_t5_pegasus_base.zip"),
+    *_planned(
+        "Zhuiyi",
+        "T5 (T5-PEGASUS)",
+        "chinese_t5_pegasus_base.zip",
+        "chinese_t5_pegasus_small.zip",
+    ),
+    *_planned(
+        "HIT and iFLYTEK",
+        "ELECTRA",
+        "chinese_electra_base_L-12_H-768_A-12.zip",
+        "chinese_electra_small_L-12_H-256_A-4.zip",
+    ),
+    *_planned(
+        "Google",
+        "ALBERT",
+        "albert_base_zh.tar.gz",
+        "albert_large_zh.tar.gz",
+        "albert_xlarge_zh.tar.gz",
+        "albert_xxlarge_zh.tar.gz",
+    ),
     *_planned("brightmart", "ALBERT", "albert_tiny_zh_google.zip", "albert_small_zh_google.zip"),
+    *_planned("Tsinghua", "GPT (CDial-GPT)", "GPT_LCCC-base-tf.zip"),
+    *_planned("Tsinghua", "GPT2 (CPM)", "CPM_LM_2.6B_TF.zip"),
 )

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal
 
 LONGEST_LINE = 1_000_000  # bytes; a longer line is nearly always a file without line ends
@@ -69,33 +70,12 @@ class Corpus:
         return lines if self.layout == "line" else _blocks(lines)
 
     def _lines(self, path: Path) -> Iterator[tuple[int, str]]:
-        with path.open("rb") as file:
-            number = 0
-            while line := file.readline(self.longest_line + 1):
-                number += 1
-                if len(line) > self.longest_line:
-                    raise CorpusError(
-                        f"{path}, line {number} is longer than {self.longest_line:,} bytes: break "
-                        "it into lines, or raise longest_line"
-                    )
-                if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
-                yield number, _decoded(path, number, line)
+        return _lines(path, self.longest_line)
 
     def _field_of(self, path: Path, number: int, line: str) -> str:
         if not line.strip():
             return ""
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise CorpusError(f"{path}, line {number} is no JSON ({error.msg})") from None
-        if not isinstance(row, dict) or not isinstance(row.get(self.field), str):
-            has = sorted(row) if isinstance(row, dict) else type(row).__name__
-            raise CorpusError(
-                f"{path}, line {number} has no text under {self.field!r}; it has {has}: name the "
-                "field that holds the text"
-            )
-        return row[self.field]
+        return _json_row(path, number, line, {self.field: str})[self.field]
 
     def _from_parquet(self, path: Path) -> Iterator[str]:
         try:
@@ -111,6 +91,61 @@ class Corpus:
                 )
             for batch in file.iter_batches(columns=[self.field]):
                 yield from (text or "" for text in batch.column(0).to_pylist())
+
+
+def read_rows(path: Path, fields: Mapping[str, type | UnionType]) -> Iterator[dict[str, Any]]:
+    """The objects of a file of JSON lines.
+
+    Args:
+        path: the file; blank lines are passed over.
+        fields: what every object must hold, with its type.
+
+    Raises:
+        CorpusError: no file, no object at all, bytes that are not UTF-8, a line that is too long or
+            no JSON, a missing field; with the file and the line.
+    """
+    if not path.is_file():
+        raise CorpusError(f"there is no file {path}")
+    empty = True
+    for number, line in _lines(path, LONGEST_LINE):
+        if line.strip():
+            empty = False
+            yield _json_row(path, number, line, fields)
+    if empty:
+        raise CorpusError(f"{path} holds no row: it is empty or white space")
+
+
+def _lines(path: Path, longest: int) -> Iterator[tuple[int, str]]:
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(longest + 1):
+            number += 1
+            if len(line) > longest:
+                raise CorpusError(
+                    f"{path}, line {number} is longer than {longest:,} bytes: break it into "
+                    "lines, or raise longest_line"
+                )
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            yield number, _decoded(path, number, line)
+
+
+def _json_row(
+    path: Path, number: int, line: str, fields: Mapping[str, type | UnionType]
+) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise CorpusError(f"{path}, line {number} is no JSON ({error.msg})") from None
+    for field, kind in fields.items():
+        if not isinstance(row, dict) or not isinstance(row.get(field), kind):
+            has = sorted(row) if isinstance(row, dict) else type(row).__name__
+            wanted = "text" if kind is str else f"{getattr(kind, '__name__', kind)}"
+            raise CorpusError(
+                f"{path}, line {number} has no {wanted} under {field!r}; it has {has}: name the "
+                "field that holds it, or put it there"
+            )
+    return row
 
 
 def _decoded(path: Path, number: int, line: bytes) -> str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from operator import eq
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -285,11 +286,14 @@ class Continuations:
 
     def batch(self, rows: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> Batch:
         """Segment 1 is what is written; each of its tokens is asked of the one before it."""
+        pairs = [self.rewrite(int(r), rng) if self.rewrite else self.rows[int(r)] for r in rows]
+        # Only what is asked goes through the token head; of m there are few, as of n.
+        longest = max((len(target) for _, target in pairs), default=0)
+        m = min(shape[1], -(-longest // 16) * 16)
         token_ids, segment_ids = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
-        positions = np.zeros(shape, np.int32)
-        labels, weights = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
-        for line, row in enumerate(rows):
-            source, target = self.rewrite(int(row), rng) if self.rewrite else self.rows[int(row)]
+        positions = np.zeros((shape[0], m), np.int32)
+        labels, weights = np.zeros((shape[0], m), np.int32), np.zeros((shape[0], m), np.float32)
+        for line, (source, target) in enumerate(pairs):
             source = list(source)[: max(0, shape[1] - len(target) - 2)]
             ids = [self.special.start, *source, self.special.end, *target][: shape[1]]
             begin = min(len(source) + 2, shape[1])
@@ -316,7 +320,8 @@ class AlikePairs:
         pairs: two rows of ids each, without special tokens.
         special: ids.
         scores: how alike the two of each pair are, for CoSENT; None for the in-batch contrast.
-        corrupt: share of the second sentence's tokens that is dropped; 0 leaves it.
+        corrupt: where both are the same sentence, the share of the second's tokens that is dropped
+            (:func:`corrupted`): a sentence says nothing as its own partner. 0 leaves it.
     """
 
     pairs: Sequence[tuple[Sequence[int], Sequence[int]]]
@@ -336,7 +341,7 @@ class AlikePairs:
         scores = np.full(shape[0], -1.0, np.float32)
         for i, row in enumerate(rows):
             first, second = self.pairs[int(row)]
-            if self.corrupt:
+            if self.corrupt and len(first) == len(second) and all(map(eq, first, second)):
                 second = corrupted(second, rng, self.corrupt)
             for line, ids in ((2 * i, first), (2 * i + 1, second)):
                 framed = _framed(np.asarray(ids, np.int64), self.special)[:n]

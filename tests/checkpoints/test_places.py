@@ -8,12 +8,14 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bert4kexue.checkpoints import CheckpointError
 from bert4kexue.checkpoints.archives import unpacked
 from bert4kexue.checkpoints.places import checkpoint_folder, find_checkpoint
 from bert4kexue.checkpoints.released import RELEASED
+from bert4kexue.models import build_transformer_model
 
 FILES = {"bert_config.json": b"{}", "vocab.txt": b"[PAD]\n" * 999, "bert_model.ckpt.index": b"i"}
 
@@ -146,6 +148,26 @@ def test_what_is_not_there_is_told_with_what_is(tmp_path):
         find_checkpoint("chinese_wwm_L-12_H-786", [tmp_path])
     with pytest.raises(CheckpointError, match=r"there is no .*absent"):
         find_checkpoint(tmp_path / "absent", [tmp_path])
+
+
+def test_a_released_name_is_told_when_absent_and_built_from_the_user_s_folder(
+    tmp_path, monkeypatch
+):
+    name = "chinese_roformer-sim-char-ft_L-12_H-768_A-12"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    place = tmp_path / ".bert4kexue" / "pretrained"
+    with pytest.raises(CheckpointError, match="released by Zhuiyi as chinese_roformer-sim") as told:
+        build_transformer_model(name)
+    assert str(place) in str(told.value)
+    place.mkdir(parents=True)
+    # Another's weights under its name: what is tested is how it is found and read.
+    shipped = Path(__file__).parents[2] / "pretrained" / "roformer_tiny_zh"
+    make_zip(place / f"{name}.zip", {f"{name}/{f.name}": f.read_bytes() for f in shipped.iterdir()})
+    model = build_transformer_model(name, application="unilm", with_pool="linear")
+    vectors, probabilities = model.predict_on_batch([np.array([[2, 9, 3]]), np.zeros((1, 3), int)])
+    assert vectors.shape == (1, 256)
+    assert probabilities.shape[:2] == (1, 3)
 
 
 def test_every_released_name_stands_in_the_list_for_users():

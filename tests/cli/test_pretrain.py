@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bert4kexue.cli import main
+from bert4kexue.cli import main, pretrain_run
 
 LINES = ["今天天气很好，我们去公园。", "明天有雨，在家看书。", "他喜欢吃苹果和香蕉。"] * 8
 CONFIG = {
@@ -51,12 +51,68 @@ def test_from_text_to_a_checkpoint(tmp_path, capsys):
         (["--objective", "masked=much"], "the share must be a number"),
         (["--objective", "masked=1"], "needs --records"),
         (["--objective", "written=1"], "need --pairs"),
+        (["--objective", "masked=-1"], "must not be negative"),
+        (["--objective", "masked=1:x"], "the share must be a number"),
+        (["--objective", "scored=1", "--scored", "absent.jsonl"], "there is no file absent.jsonl"),
+        (["--objective", "written=1", "--pairs", "bad"], "bad, line 1 has no text under 'source'"),
     ],
 )
-def test_what_is_missing_is_told(tmp_path, capsys, more, message):
+def test_what_is_missing_is_told(tmp_path, monkeypatch, capsys, more, message):
     vocabulary, config = tmp_path / "vocab.txt", tmp_path / "config.json"
     vocabulary.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n好\n", encoding="utf-8")
     config.write_text(json.dumps({**CONFIG, "vocab_size": 6}), encoding="utf-8")
+    (tmp_path / "bad").write_text('{"source": 1, "target": "好"}', encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
     run = ["pretrain", "run", "--vocab", str(vocabulary), "--config", str(config)]
     assert main([*run, "--output", str(tmp_path / "run"), "--steps", "2", *more]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def started(tmp_path):
+    """A run of two steps over records of several shards, and its command."""
+    corpus, vocabulary, config = (tmp_path / n for n in ("c.txt", "vocab.txt", "config.json"))
+    corpus.write_text("\n".join(LINES), encoding="utf-8")
+    assert main(["pretrain", "vocab", str(corpus), "--output", str(vocabulary)]) == 0
+    prepare = ["pretrain", "prepare", str(corpus), "--vocab", str(vocabulary)]
+    prepare += ["--characters", "100", "--output", str(tmp_path / "records")]
+    assert main(prepare) == 0
+    size = len(vocabulary.read_text(encoding="utf-8").splitlines())
+    config.write_text(json.dumps({**CONFIG, "vocab_size": size}), encoding="utf-8")
+    run = ["pretrain", "run", "--records", str(tmp_path / "records"), "--vocab", str(vocabulary)]
+    run += ["--config", str(config), "--output", str(tmp_path / "run"), "--steps", "2"]
+    run += ["--length", "16", "--tokens", "64", "--log-every", "1", "--save-every", "1"]
+    return [*run, "--objective", "masked=0.5:1", "--dropout", "0"], prepare
+
+
+def test_a_deleted_shard_stops_the_run_before_anything_is_written(started, tmp_path, capsys):
+    run, prepare = started
+    (tmp_path / "records" / "shard-00001.tokens.npy").unlink()
+    assert main(run) == 2
+    assert "shard 1 of" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert main(prepare) == 0
+    assert "1 were there already" in capsys.readouterr().out.replace("2 were", "1 were")
+    assert main(run) == 0
+
+
+def test_a_corpus_that_changed_is_told_to_the_run_that_goes_on(started, tmp_path, capsys):
+    run, prepare = started
+    assert main(run) == 0
+    state = (tmp_path / "run" / "state.npz").read_bytes()
+    corpus = tmp_path / "c.txt"
+    corpus.write_text(corpus.read_text(encoding="utf-8") + "\n又一行字。", encoding="utf-8")
+    assert main(prepare) == 2
+    assert "the corpus or the settings have changed since" in capsys.readouterr().err
+    assert main([*prepare[:-1], str(tmp_path / "again")]) == 0
+    run[run.index("--records") + 1] = str(tmp_path / "again")
+    assert main(run) == 2
+    assert "holds a run with other settings (data was" in capsys.readouterr().err
+    assert (tmp_path / "run" / "state.npz").read_bytes() == state
+
+
+def test_the_shares_change_over_the_run():
+    shares = pretrain_run._shares(["masked=0.6:0.2", "scored=0:1", "nsp", "sop=2"])
+    weights = {name: pretrain_run._weight(share) for name, share in shares.items()}
+    at = {p: [round(w(p), 6) for w in weights.values()] for p in (0.0, 0.5, 1.0)}
+    assert at == {0.0: [0.6, 0, 1, 2], 0.5: [0.4, 0.5, 1, 2], 1.0: [0.2, 1, 1, 2]}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from bert4kexue.training.objectives import (
     SentencePairs,
     Special,
     Windows,
+    corrupted,
     hide_words,
 )
 from bert4kexue.training.plan import Plan
@@ -164,6 +167,25 @@ def test_pairs_stand_side_by_side():
     )
     np.testing.assert_array_equal(batch["pair_weights"], [1, 1, 1, 1, 0, 0])
     np.testing.assert_array_equal(batch["scores"], [1, 3, -1])
+
+
+def test_only_a_sentence_beside_itself_is_corrupted():
+    rows = [(list(range(5, 25)), list(range(5, 25))), ([30, 31, 32], [33, 34])]
+    task = AlikePairs(rows, SPECIAL, corrupt=0.5)
+    ids = task.batch(np.array([0, 1]), (2, 64), np.random.default_rng(0))["token_ids"]
+    kept = [row[row > 4].tolist() for row in ids]
+    assert kept[0] == rows[0][0]
+    assert 0 < len(kept[1]) < 20
+    assert set(kept[1]) < set(kept[0])
+    assert kept[2:] == [[30, 31, 32], [33, 34]]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(5, 99), min_size=1, max_size=20), st.integers(0, 50))
+def test_corruption_invents_no_token_and_leaves_one(ids, seed):
+    kept = corrupted(ids, np.random.default_rng(seed), 0.15)
+    assert kept
+    assert not Counter(kept) - Counter(ids)
 
 
 def test_a_plan_is_the_same_whatever_was_asked_before():

@@ -1,4 +1,4 @@
-"""The rows that the small RoFormer is trained on: vocabulary, masks, swapped subjects, pairs."""
+"""What the small RoFormer is trained on: vocabulary, swapped subjects, sets and their splits."""
 
 from __future__ import annotations
 
@@ -39,14 +39,6 @@ TEXTS = [
     "显卡gtx1060和gtx1080的显存，GTX系列，radeon；radeons",
     "北京（中国）的面积 16410 平方公里 café",
 ]
-
-
-@pytest.fixture(scope="module")
-def encoder(examples):
-    tokens = examples.vocabulary.make_vocabulary(TEXTS, merges=20)
-    return examples.rows.Encoder(
-        Tokenizer({t: i for i, t in enumerate(tokens)}, do_lower_case=True)
-    )
 
 
 # --- the vocabulary -----------------------------------------------------------------------------
@@ -90,59 +82,7 @@ def test_size_and_rarity_bound_the_vocabulary(examples):
     assert "兲" not in make(["兲"], min_count=2)
 
 
-# --- masks --------------------------------------------------------------------------------------
-
-
-def test_masking_hides_the_stated_shares(examples):
-    rng = np.random.default_rng(0)
-    rows = [[2, *rng.integers(5, 1000, 60), 3] for _ in range(2000)]
-    batch = examples.rows.mask_rows(rows, 4, 1000, rng)
-    original = np.array(rows)
-    seen = batch.token_ids.reshape(-1)[batch.positions]
-    np.testing.assert_array_equal(original.reshape(-1)[batch.positions], batch.labels)
-    untouched = np.ones(original.size, bool)
-    untouched[batch.positions] = False
-    np.testing.assert_array_equal(
-        batch.token_ids.reshape(-1)[untouched], original.reshape(-1)[untouched]
-    )
-    total = len(batch.labels)
-    assert total / (2000 * 60) == pytest.approx(0.15, abs=0.005)
-    assert (seen == 4).mean() == pytest.approx(0.8, abs=0.01)
-    assert (seen == batch.labels).mean() == pytest.approx(0.1, abs=0.01)
-    assert not batch.segment_ids.any()
-
-
-@settings(deadline=None)
-@given(
-    st.lists(st.lists(st.integers(5, 50), max_size=6), min_size=1, max_size=5), st.integers(0, 9)
-)
-def test_every_row_with_words_predicts_one_and_special_tokens_never(examples, rows, seed):
-    mask_rows = examples.rows.mask_rows
-    framed = [[2, *row, 3] for row in rows]
-    batch = mask_rows(framed, 4, 60, np.random.default_rng(seed))
-    n = batch.token_ids.shape[1]
-    predicted = set((batch.positions // n).tolist())
-    assert predicted == {i for i, row in enumerate(rows) if row}
-    assert (batch.labels >= 5).all()
-
-
 # --- questions ----------------------------------------------------------------------------------
-
-
-def test_question_rows_predict_each_key_token_from_the_one_before(examples, encoder):
-    key = encoder.key("李白", "出生地", "")
-    rows = [(encoder.sentence("李白的出生地"), key), (encoder.sentence("北京"), [encoder.sep])]
-    batch = examples.rows.question_batch(rows)
-    assert key[-2:] == [encoder.sep, encoder.sep]
-    flat, n = batch.token_ids.reshape(-1), batch.token_ids.shape[1]
-    np.testing.assert_array_equal(flat[batch.positions + 1], batch.labels)
-    first = batch.positions[batch.positions < n]
-    assert flat[first[0]] == encoder.sep, "the question's [SEP] predicts the subject"
-    assert batch.labels.tolist() == [*key, encoder.sep]
-    # Segment 1 is exactly what is predicted.
-    np.testing.assert_array_equal(
-        np.flatnonzero(batch.segment_ids.reshape(-1)), batch.positions + 1
-    )
 
 
 def test_rewritten_questions_still_hold_what_their_key_says(examples):
@@ -152,12 +92,13 @@ def test_rewritten_questions_still_hold_what_their_key_says(examples):
         question("北京（中国）有多大", "北京", "面积", "中国"),
     ]
     writer = examples.rows.QuestionWriter(
-        rows, ["王小明"], ["显存容量大吗看看这个标题"], list("甲乙丙"), np.random.default_rng(0)
+        rows, ["王小明"], ["显存容量大吗看看这个标题"], list("甲乙丙")
     )
+    rng = np.random.default_rng(0)
     seen = Counter()
     for _ in range(400):
         for row in rows:
-            new = writer.write(row)
+            new = writer.write(row, rng)
             assert new.subject in new.question
             seen["swapped"] += new.subject != row.subject
             seen["said"] += bool(new.meaning) and new.meaning in new.question
@@ -170,26 +111,12 @@ def test_rewritten_questions_still_hold_what_their_key_says(examples):
 
 def test_a_question_without_its_subject_is_left_alone(examples):
     row = examples.sets.Question("中国盛行哪些宗教", "中华人民共和国", "主要宗教", "")
-    writer = examples.rows.QuestionWriter([row], ["名"], ["题"], ["字"], np.random.default_rng(0))
-    assert all(writer.write(row) == row for _ in range(50))
+    writer = examples.rows.QuestionWriter([row], ["名"], ["题"], ["字"])
+    rng = np.random.default_rng(0)
+    assert all(writer.write(row, rng) == row for _ in range(50))
 
 
-# --- pairs and sets -----------------------------------------------------------------------------
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(5, 99), min_size=1, max_size=20), st.integers(0, 50))
-def test_corruption_invents_no_token_and_leaves_one(examples, ids, seed):
-    corrupt = examples.rows.corrupt
-    kept = corrupt(ids, np.random.default_rng(seed))
-    assert kept
-    assert not Counter(kept) - Counter(ids)
-
-
-def test_partners_are_neighbours(examples):
-    ids, segments = examples.rows.pair_batch([([2, 7, 3], [2, 3]), ([2, 8, 3], [2, 9, 3])])
-    assert ids.tolist() == [[2, 7, 3], [2, 3, 0], [2, 8, 3], [2, 9, 3]]
-    assert not segments.any()
+# --- sets -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

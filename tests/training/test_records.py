@@ -11,7 +11,7 @@ import pytest
 from bert4kexue.text.segment import word_segmenter
 from bert4kexue.text.wordpiece import Tokenizer
 from bert4kexue.training import preparation
-from bert4kexue.training.corpora import Corpus, CorpusError
+from bert4kexue.training.corpora import Corpus, CorpusError, read_rows
 from bert4kexue.training.preparation import marked_tokens, prepare
 from bert4kexue.training.records import ID_MASK, SENTENCE, WORD, Records, RecordsError
 
@@ -170,6 +170,64 @@ def test_bad_json_is_told_with_its_line(line, message, tmp_path):
     path.write_text(line, encoding="utf-8")
     with pytest.raises(CorpusError, match=message):
         list(Corpus(paths=(path,)).documents())
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "holds no row"),
+        (b"\n  \n", "holds no row"),
+        (b'{"a": "x", "b": 1.5}\n{"a"', "line 2 is no JSON"),
+        (b'{"a": "x"}', r"line 1 has no .* under 'b'; it has \['a'\]"),
+        (b'{"a": 1, "b": 1}', "line 1 has no text under 'a'"),
+        (b"[1]", "line 1 has no text under 'a'; it has list"),
+        ('{"a": "中文", "b": 1}'.encode("gb18030"), "line 1 is not UTF-8.*reads as GB18030"),
+        (b'{"a": "' + b"x" * (1 << 20) + b'", "b": 1}', "line 1 is longer than 1,000,000 bytes"),
+    ],
+)
+def test_bad_rows_are_told_with_their_line(data, message, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(data)
+    with pytest.raises(CorpusError, match=message):
+        list(read_rows(path, {"a": str, "b": int | float}))
+    with pytest.raises(CorpusError, match="there is no file"):
+        list(read_rows(tmp_path / "absent.jsonl", {"a": str}))
+
+
+def test_rows_are_read_whatever_else_they_hold(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('\ufeff{"a": "中", "b": 2, "c": null}\n\n{"a": "文", "b": 0.5}\n', "utf-8")
+    rows = list(read_rows(path, {"a": str, "b": int | float}))
+    assert [(row["a"], row["b"]) for row in rows] == [("中", 2), ("文", 0.5)]
+
+
+def test_a_full_disk_leaves_the_finished_shards_alone(corpus, vocabulary, tmp_path, monkeypatch):
+    folder, whole = tmp_path / "records", tmp_path / "whole"
+    prepare(corpus, vocabulary, whole, characters=8)
+    write = np.lib.format.write_array
+    written = []
+
+    def filling_up(file, array, **options):
+        if len(written) == 5:  # two files a shard: the second of the third shard
+            file.write(b"half")
+            raise OSError(28, "No space left on device")
+        written.append(1)
+        write(file, array, **options)
+
+    monkeypatch.setattr(np.lib.format, "write_array", filling_up)
+    with pytest.raises(OSError, match="No space left"):
+        prepare(corpus, vocabulary, folder, characters=8)
+    assert sorted(p.name for p in folder.glob("shard-*.json")) == [
+        "shard-00000.json",
+        "shard-00001.json",
+    ]
+    assert not (folder / "shard-00002.documents.npy").exists()
+    assert not [p.name for p in folder.iterdir() if p.name.startswith(".") or "tmp" in p.name]
+    with pytest.raises(RecordsError, match=r"records\.json is missing"):
+        Records(folder)
+    monkeypatch.undo()
+    assert prepare(corpus, vocabulary, folder, characters=8).reused == 2
+    assert contents(folder) == contents(whole)
 
 
 def test_a_corpus_that_changes_between_runs_is_refused(corpus, vocabulary, tmp_path):
