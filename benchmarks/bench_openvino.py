@@ -1,10 +1,10 @@
-"""OpenVINO: our export against OpenVINO's own conversion of Hugging Face's model, and its loss.
+"""OpenVINO: our export against OpenVINO's own conversion of Hugging Face's model.
 
-    python benchmarks/bench_openvino.py                  # speed, BERT-base of random weights
-    python benchmarks/bench_openvino.py --accuracy       # Spearman on a test set, fp32 and bf16
+    python benchmarks/bench_openvino.py
 
-Speed is the ratio of the medians of runs that alternate, both compiled for bfloat16 (8 x 128).
-It needs openvino, tensorflow, torch and transformers; --accuracy needs BERT4KEXUE_DATA.
+Prints the ratio of the medians of runs that alternate, BERT-base of random weights, both compiled
+for bfloat16 (8 x 128). It needs openvino, tensorflow, torch and transformers. What bfloat16 loses
+on a task is measured by examples/export_precision.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import numpy as np
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-ROOT = Path(__file__).resolve().parent.parent
 BASE = {
     "vocab_size": 21128,
     "hidden_size": 768,
@@ -39,15 +38,14 @@ AT_LEAST = 0.9
 def main() -> int:
     """Print one JSON object; 1 where the ratio is below 0.9."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--accuracy", action="store_true", help="Spearman instead of speed")
     parser.add_argument("--rounds", type=int, default=12, help="runs of each")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--json", action="store_true", help="nothing else (always so)")
     options = parser.parse_args()
-    result = accuracy() if options.accuracy else speed(options)
+    result = speed(options)
     print(json.dumps(result))
-    return 0 if result.get("ratio", 1) >= AT_LEAST else 1
+    return 0 if result["ratio"] >= AT_LEAST else 1
 
 
 def speed(options) -> dict:
@@ -97,68 +95,10 @@ def speed(options) -> dict:
     }
 
 
-def accuracy() -> dict:
-    """Spearman of cosines of pooled vectors with the given scores, CNSD STS-B test."""
-    import openvino
-
-    from bert4kexue.models import build_transformer_model
-    from bert4kexue.serving.formats import export_runtime
-    from bert4kexue.text.wordpiece import Tokenizer
-
-    source = ROOT / "pretrained" / "roformer_tiny_zh"
-    tokenizer = Tokenizer(source / "vocab.txt", do_lower_case=True)
-    rows = read_pairs(Path(os.environ["BERT4KEXUE_DATA"]) / "cnsd_sts_b")
-    model = build_transformer_model(source, model="roformer", with_pool="linear")
-    core = openvino.Core()
-    result: dict = {"pairs": len(rows)}
-    for precision in ("fp32", "bf16"):
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = export_runtime(model, Path(scratch, "m"), "openvino", precision=precision)
-            compiled = compiled_as_told(core, folder)
-        sides = [vectors(compiled, tokenizer, [row[k] for row in rows]) for k in (0, 1)]
-        cosines = np.sum(sides[0] * sides[1], axis=1)
-        result[precision] = round(spearman(cosines, np.array([row[2] for row in rows])), 5)
-        result[f"{precision}_runs_in"] = str(compiled.get_property("INFERENCE_PRECISION_HINT"))
-    result["loss"] = round(result["fp32"] - result["bf16"], 5)
-    return result
-
-
 def compiled_as_told(core, folder: Path):
     """The export with the precision that runtime.json asks for."""
     wish = json.loads((folder / "runtime.json").read_text(encoding="utf-8"))
     return core.compile_model(folder / "model.xml", "CPU", wish)
-
-
-def read_pairs(folder: Path) -> list[tuple[str, str, float]]:
-    """The test file's lines, ``id||first||second||score``."""
-    path = next(path for path in sorted(folder.rglob("*test*")) if path.is_file())
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        parts = line.split("||")
-        if len(parts) == 4:
-            rows.append((parts[1], parts[2], float(parts[3])))
-    return rows
-
-
-def vectors(compiled, tokenizer, texts: list[str]) -> np.ndarray:
-    """Vectors of length one."""
-    out = []
-    for start in range(0, len(texts), 32):
-        batch = tokenizer.encode_batch(texts[start : start + 32], maxlen=128)
-        inputs = {"token_ids": batch.token_ids, "segment_ids": batch.segment_ids}
-        out.append(np.array(compiled(inputs)[0]))
-    joined = np.concatenate(out).astype("float64")
-    return joined / np.linalg.norm(joined, axis=1, keepdims=True)
-
-
-def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's correlation of the ranks, equal values sharing their mean rank."""
-    ranks = []
-    for values in (a, b):
-        _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-        ends = np.cumsum(counts)
-        ranks.append(((ends - counts + ends - 1) / 2)[inverse])
-    return float(np.corrcoef(*ranks)[0, 1])
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,13 @@ heads, and the signatures beside serving_default:
 examples:
   bert4kexue export --model pretrained/roformer_tiny_zh --output served/roformer --head pooled
   bert4kexue export --check served/roformer
-  bert4kexue export --model chinese_L-12_H-768_A-12 --output served/bert --precision bf16
+  bert4kexue export --model chinese_L-12_H-768_A-12 --output served/bert --precision bf16 \
+      --sentences some.txt
   bert4kexue export --model chinese_L-12_H-768_A-12 --output bert-ov --format openvino
 
-A SavedModel goes to a numbered folder, DIR/1, then DIR/2. The signature serving_default takes int32
-token_ids and segment_ids (b, n), both sizes free; NAME does too, and NAME_text takes strings."""
+A SavedModel goes to a numbered folder, DIR/1, then DIR/2. The signature serving_default is the
+model as it is: int32 token_ids and segment_ids (b, n), both sizes free; NAME takes these too, and
+NAME_text takes strings."""
 
 
 def add(commands: Any) -> None:
@@ -68,12 +71,22 @@ def add(commands: Any) -> None:
         help="of the weights; with openvino, of the arithmetic (fp32)",
     )
     parser.add_argument("--version", type=int, metavar="N", help="the version's number (the next)")
-    parser.add_argument("--maxlen", type=int, metavar="N", help="most tokens of a text")
+    parser.add_argument(
+        "--maxlen",
+        type=int,
+        metavar="N",
+        help="most tokens of a text (what the model has positions for, else 512)",
+    )
+    parser.add_argument(
+        "--sentences",
+        metavar="FILE",
+        help="one a line: the card says how far bf16 and int8 change the outputs on them",
+    )
     parser.add_argument(
         "--inputs",
         choices=("int32", "bert4keras"),
         default="int32",
-        help="bert4keras: float32 Input_Token, Input_Segment in the named signatures (int32)",
+        help="bert4keras: float32 Input-Token and Input-Segment (int32)",
     )
     parser.add_argument("--no-text", action="store_true", help="only signatures that take ids")
     parser.add_argument("--overwrite", action="store_true", help="replace what exists")
@@ -108,9 +121,12 @@ def _saved_model(options: argparse.Namespace) -> int:
     wanted = Path(options.output, str(options.version))
     if options.version is not None and wanted.exists() and not options.overwrite:
         raise FileExistsError(f"{wanted} exists: choose another version, or pass --overwrite")
+    sentences = _sentences(options.sentences)
     model = _build(options)
     tokenizer = load_tokenizer(options.model)
-    from bert4kexue.serving import default_signature, export_service
+    from bert4kexue.serving import export_service
+    from bert4kexue.serving.card import RECORD
+    from bert4kexue.serving.samples import SENTENCES
 
     path = export_service(
         _tasks(options.head, model, tokenizer),
@@ -122,14 +138,44 @@ def _saved_model(options: argparse.Namespace) -> int:
         version=options.version,
         overwrite=options.overwrite,
         facts={"model": Path(options.model).name, "head": options.head},
-        more={"serving_default": default_signature(model)} if options.precision == "fp32" else None,
+        sentences=sentences or SENTENCES,
     )
-    signature = default_signature(model)
-    print(f"{path}: serving_default({', '.join(signature.inputs)}) -> {signature.outputs[0]}")
+    told = json.loads((path / RECORD).read_text(encoding="utf-8"))
+    for name, signature in told["signatures"].items():
+        print(
+            f"{path}: {name}({', '.join(signature['inputs'])}) -> {', '.join(signature['outputs'])}"
+        )
     return 0
 
 
+def _sentences(path: str | None) -> list[str]:
+    """The lines of a file that are not empty; none where no file is named."""
+    if path is None:
+        return []
+    found = [line for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not found:
+        raise ValueError(f"--sentences {path} has no line with text: write one sentence a line")
+    return found
+
+
 def _runtime(options: argparse.Namespace) -> int:
+    usual = {
+        "version": None,
+        "maxlen": None,
+        "sentences": None,
+        "inputs": "int32",
+        "no_text": False,
+    }
+    given = [
+        "--" + name.replace("_", "-")
+        for name, value in usual.items()
+        if getattr(options, name) != value
+    ]
+    if given:
+        raise ValueError(
+            f"{', '.join(given)} {'are' if given[1:] else 'is'} of a SavedModel: with --format "
+            f"{options.format}, ids in and no versions, leave {'them' if given[1:] else 'it'} out"
+        )
     from bert4kexue.serving.formats import export_runtime
 
     model = _build(options)

@@ -20,6 +20,7 @@ def record(
     precision: str,
     endpoints: Mapping[str, Endpoint],
     changes: Mapping[str, float | str],
+    samples: str,
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Everything the card tells, as plain data."""
@@ -38,6 +39,7 @@ def record(
             for signature, endpoint in endpoints.items()
         },
         "change_from_float32": dict(changes),
+        "change_measured_on": samples,
         "facts": dict(facts),
         "made_with": {
             "bert4kexue": __version__,
@@ -77,7 +79,7 @@ def page(told: Mapping[str, Any]) -> str:
         "",
         "## Change of the outputs",
         "",
-        "The largest difference from the float32 model in Keras, on the recorded samples.",
+        f"The largest difference from the float32 model in Keras, on {told['change_measured_on']}.",
         "",
         "| output | change |",
         "|---|---|",

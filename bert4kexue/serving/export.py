@@ -131,7 +131,7 @@ def write_saved_model(
     import tensorflow as tf
 
     root = tf.Module()
-    traced = {name: _traced(_endpoint(signature)) for name, signature in signatures.items()}
+    traced = {name: _traced(as_endpoint(signature)) for name, signature in signatures.items()}
     if "serving_default" not in traced:
         traced["serving_default"] = next(iter(traced.values()))
     variables = {id(v): v for function in traced.values() for v in function.variables}
@@ -149,7 +149,8 @@ def write_saved_model(
         raise OSError(f"TensorFlow could not write to {folder}: {error.message}") from error
 
 
-def _endpoint(signature: Signature | Endpoint) -> Endpoint:
+def as_endpoint(signature: Signature | Endpoint) -> Endpoint:
+    """Either as a function of tensors."""
     if isinstance(signature, Endpoint):
         return signature
     model = signature.model

@@ -13,16 +13,17 @@ from typing import Any, Literal
 
 import keras
 
-from bert4kexue.serving.export import Endpoint
+from bert4kexue.serving.export import Endpoint, default_signature
 from bert4kexue.serving.graph_tokenizer import GraphTokenizer
 from bert4kexue.serving.task import Forward, Task
 from bert4kexue.text.wordpiece import Tokenizer
 
 InputStyle = Literal["int32", "bert4keras"]
-# TensorFlow knows no dash in a signature's names: bert4keras's own SavedModels have these too.
+# bert4keras's own SavedModels have its names with dashes. What Python loads from one is called with
+# dashes or with underscores.
 _STYLES = {
     "int32": (("token_ids", "segment_ids"), "int32"),
-    "bert4keras": (("Input_Token", "Input_Segment"), "float32"),
+    "bert4keras": (("Input-Token", "Input-Segment"), "float32"),
 }
 
 
@@ -49,13 +50,40 @@ def both_forms(
     if inputs not in _STYLES:
         raise ValueError(f"inputs must be one of {', '.join(_STYLES)}, got {inputs!r}")
     graph = None if tokenizer is None else _GraphOnce(GraphTokenizer(tokenizer), maxlen)
+    checked: dict[int, Forward] = {}
     made = {}
     for name, task in tasks.items():
-        forward = checked_forward(task.model, forwards[name])
+        key = id(forwards[name])
+        if key not in checked:
+            checked[key] = checked_forward(task.model, forwards[name])
+        forward = checked[key]
         made[name] = ids_form(task, forward, inputs)
         if graph is not None:
             made[f"{name}_text"] = text_form(task, forward, graph)
     return made
+
+
+def model_form(model: keras.Model, forward: Forward, inputs: InputStyle = "int32") -> Endpoint:
+    """The model as it is, ids in, under the names of `default_signature`: ``serving_default``."""
+    outputs = default_signature(model).outputs
+    known, dtype = _STYLES[inputs]
+    checked = checked_forward(model, forward)
+
+    def call(token_ids: Any, segment_ids: Any = None) -> dict[str, Any]:
+        import tensorflow as tf
+
+        token_ids = tf.cast(token_ids, tf.int32)
+        if segment_ids is None:
+            segment_ids = tf.zeros_like(token_ids)
+        answers = checked(token_ids, tf.cast(segment_ids, tf.int32))
+        several = answers if isinstance(answers, list | tuple) else [answers]
+        return dict(zip(outputs, several, strict=True))
+
+    specs = [
+        keras.InputSpec(shape=(None, None), dtype=dtype, name=name)
+        for name in known[: len(model.inputs)]
+    ]
+    return Endpoint(call, tuple(specs), outputs)
 
 
 def ids_form(task: Task, forward: Forward, inputs: InputStyle = "int32") -> Endpoint:

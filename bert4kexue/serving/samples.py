@@ -1,13 +1,13 @@
 """What an export is tried on: inputs for every signature, and what came out.
 
-The inputs and outputs are recorded in ``assets.extra/recorded.npz``, under the names
+Those of the first sentences are recorded in ``assets.extra/recorded.npz``, under the names
 ``SIGNATURE/in/INPUT`` and ``SIGNATURE/out/OUTPUT``; `check.py` compares with them, and the warm-up
-requests are the same inputs.
+requests are the same inputs. How far other weights change the outputs is measured on all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from bert4kexue.serving.task import Task
 from bert4kexue.text.wordpiece import Tokenizer
 
 RECORDED = "assets.extra/recorded.npz"
+MOST_RECORDED = 32  # sentences, which are also the most that run in one batch
 SENTENCES = (
     "今天的天气很好。",
     "怎么办理信用卡？",
@@ -82,14 +83,21 @@ def run(endpoint: Endpoint, inputs: Mapping[str, np.ndarray]) -> dict[str, np.nd
     }
 
 
-def run_saved(folder: Path, inputs: Recorded) -> Recorded:
-    """Outputs of every signature of a written SavedModel."""
+def load_signatures(folder: Path) -> Mapping[str, Any]:
+    """The callables of a written SavedModel."""
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(folder))
+    signatures: Mapping[str, Any] = tf.saved_model.load(str(folder)).signatures
+    return signatures
+
+
+def run_saved(signatures: Mapping[str, Any], inputs: Recorded) -> Recorded:
+    """Outputs of the signatures of a SavedModel that was loaded."""
+    import tensorflow as tf
+
     outputs = {}
     for name, given in inputs.items():
-        answers = loaded.signatures[name](**{k: tf.constant(v) for k, v in given.items()})
+        answers = signatures[name](**{k: tf.constant(v) for k, v in given.items()})
         outputs[name] = {k: plain(v.numpy()) for k, v in answers.items()}
     return outputs
 
@@ -111,16 +119,36 @@ def write_recorded(folder: Path, inputs: Recorded, outputs: Recorded) -> None:
     np.savez_compressed(folder / RECORDED, **arrays)
 
 
-def largest_change(one: Recorded, two: Recorded) -> dict[str, float | str]:
-    """By ``SIGNATURE.OUTPUT``: the largest difference of floats, or how many others differ."""
-    changes: dict[str, float | str] = {}
-    for signature, named in one.items():
-        for name, a in named.items():
-            b = two[signature][name]
-            if a.shape != b.shape:
-                changes[f"{signature}.{name}"] = f"shape {a.shape} became {b.shape}"
-            elif a.dtype.kind == "f":
-                changes[f"{signature}.{name}"] = float(np.abs(a - b).max(initial=0))
-            else:
-                changes[f"{signature}.{name}"] = f"{int((a != b).sum())} of {a.size} differ"
-    return changes
+def largest_change(pairs: Iterable[tuple[Recorded, Recorded]]) -> dict[str, float | str]:
+    """By ``SIGNATURE.OUTPUT``: the largest difference of floats, or how many rows of others differ.
+
+    Args:
+        pairs: outputs before and after, batch by batch.
+    """
+    largest: dict[str, float] = {}
+    differ: dict[str, int] = {}
+    rows: dict[str, int] = {}
+    for one, two in pairs:
+        for signature, named in one.items():
+            for name in named:
+                a, b = _of_one_shape(named[name], two[signature][name])
+                key = f"{signature}.{name}"
+                if a.dtype.kind == "f":
+                    largest[key] = max(largest.get(key, 0.0), float(np.abs(a - b).max(initial=0)))
+                else:
+                    other = (a != b).reshape(len(a), -1).any(1)
+                    differ[key] = differ.get(key, 0) + int(other.sum())
+                    rows[key] = rows.get(key, 0) + len(a)
+    return {**largest, **{key: f"{differ[key]} of {n} rows differ" for key, n in rows.items()}}
+
+
+def _of_one_shape(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both padded as the signatures pad: a row may have more spans than it had before."""
+    shape = np.maximum(a.shape, b.shape)
+    padding: Any = {"f": 0.0, "U": ""}.get(a.dtype.kind, -1)
+
+    def padded(array: np.ndarray) -> np.ndarray:
+        missing = [(0, int(n)) for n in shape - array.shape]
+        return np.pad(array, missing, constant_values=padding)
+
+    return padded(a), padded(b)

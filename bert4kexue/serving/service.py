@@ -18,17 +18,19 @@ from bert4kexue.serving.card import record, write_card
 from bert4kexue.serving.export import (
     Endpoint,
     Signature,
-    default_signature,
+    as_endpoint,
     require_tensorflow,
     write_saved_model,
 )
-from bert4kexue.serving.forms import InputStyle, both_forms, embedding_sizes
+from bert4kexue.serving.forms import InputStyle, both_forms, embedding_sizes, model_form
 from bert4kexue.serving.manifest import write_manifest
 from bert4kexue.serving.quantization import Precision, forwards
 from bert4kexue.serving.samples import (
+    MOST_RECORDED,
     SENTENCES,
     Recorded,
     largest_change,
+    load_signatures,
     run,
     run_saved,
     sample_inputs,
@@ -37,6 +39,8 @@ from bert4kexue.serving.samples import (
 from bert4kexue.serving.task import Task, tasks_by_name
 from bert4kexue.serving.warmup import write_warmup
 from bert4kexue.text.wordpiece import Tokenizer
+
+MAXLEN = 512  # a megabyte of text in one row would take a server's memory
 
 
 def export_service(
@@ -59,14 +63,17 @@ def export_service(
         tasks: by name; each gives the signature NAME (ids in) and, with a tokenizer, NAME_text.
         path: the folder of all versions, whose last part is the model's name.
         tokenizer: of the models' vocabulary; None leaves the strings forms out.
-        maxlen: most tokens of a row made of strings; the positions that the model knows when None.
+        maxlen: most tokens of a row made of strings; when None, the positions that the model knows,
+            and 512 where it has no limit of its own.
         precision: what the weights are stored in.
-        inputs: ``'bert4keras'`` names ids ``Input_Token`` and ``Input_Segment``, float32.
+        inputs: ``'bert4keras'`` names ids ``Input-Token`` and ``Input-Segment``, float32.
         version: its number, 1 or more; None takes the next one.
         overwrite: replace that version where it exists.
-        sentences: tried, recorded and sent as warm-up requests.
+        sentences: what the change of the outputs is measured on; the first 32 are also recorded
+            and sent as warm-up requests.
         facts: for the card, by name.
-        more: further signatures, written as they are (not converted to ``precision``).
+        more: further signatures, written as they are (not converted to ``precision``). Another
+            ``serving_default`` replaces the first task's model as it is.
 
     Returns:
         The numbered folder.
@@ -89,32 +96,44 @@ def export_service(
     first = next(iter(tasks.values())).model
     size, _, positions = embedding_sizes(first)
     if maxlen is None:
-        maxlen = positions
+        maxlen = positions or MAXLEN
     options: dict[str, Any] = {"tokenizer": tokenizer, "maxlen": maxlen, "inputs": inputs}
-    endpoints = both_forms(tasks, forwards(tasks, precision), **options)
+    functions = forwards(tasks, precision)
+    endpoints = both_forms(tasks, functions, **options)
+    default = model_form(first, functions[next(iter(tasks))], inputs)
     original = endpoints
     if precision != "float32":
         original = both_forms(tasks, forwards(tasks, "float32"), **options)
-    given = sample_inputs(tasks, original, tokenizer, sentences, maxlen, size or 2)
-    reference = {name: run(endpoint, given[name]) for name, endpoint in original.items()}
+    batches = [sentences[i : i + MOST_RECORDED] for i in range(0, len(sentences), MOST_RECORDED)]
+    if tokenizer is None:  # without one the ids are random
+        del batches[1:]
+
+    def inputs_of(batch: Sequence[str]) -> Recorded:
+        return sample_inputs(tasks, endpoints, tokenizer, batch, maxlen, size or 2)
+
+    given = inputs_of(batches[0])
     path.mkdir(parents=True, exist_ok=True)
     with atomic_folder(path / str(number)) as folder, tempfile.TemporaryDirectory() as scratch:
         assets = _assets(Path(scratch), tasks, tokenizer)
-        write_saved_model(folder, {**(more or {}), **endpoints}, assets)
+        chosen = {"serving_default": default, **(more or {}), **endpoints}
+        written = {name: as_endpoint(signature) for name, signature in chosen.items()}
+        write_saved_model(folder, written, assets)
         (folder / "assets.extra").mkdir()
-        outputs: Recorded = run_saved(folder, given)
-        write_recorded(folder, given, outputs)
+        signatures = load_signatures(folder)
+        write_recorded(folder, given, run_saved(signatures, given))
         write_warmup(folder, path.name, list(given.items()))
-        changes = largest_change(reference, outputs)
-        told = record(path.name, number, precision, endpoints, changes, facts or {})
+        changes = largest_change(
+            (
+                {name: run(original[name], tried[name]) for name in tried},
+                run_saved(signatures, tried),
+            )
+            for tried in map(inputs_of, batches)
+        )
+        samples = f"{sum(map(len, batches))} {'sentences' if tokenizer else 'rows of random ids'}"
+        told = record(path.name, number, precision, written, changes, samples, facts or {})
         write_card(folder, told)
         write_manifest(folder)
     return path / str(number)
-
-
-def serving_default(task: Task) -> dict[str, Signature]:
-    """The model of a task as it is, under the name that clients ask for without a name."""
-    return {"serving_default": default_signature(task.model)}
 
 
 def versions(path: Path) -> list[int]:

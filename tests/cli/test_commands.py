@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
 import keras
 import numpy as np
 import pytest
-from _reference import random_checkpoint
-from _tiny import CONFIG
+from _model_folder import SENTENCES, write_folder
 
 from bert4kexue.checkpoints import write_tf_checkpoint
 from bert4kexue.cli import main
-
-SENTENCES = ["你好吗", "天气很好", "今天天气好", "再见"]
-CHARACTERS = sorted({c for s in SENTENCES for c in s})
-
-
-def write_folder(path, family="roformer", **change):
-    path.mkdir(exist_ok=True)
-    variables = random_checkpoint(CONFIG, family, seed=2)
-    write_tf_checkpoint(path / "bert_model.ckpt", {**variables, **change})
-    (path / "bert_config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *CHARACTERS]
-    tokens += [f"[unused{k}]" for k in range(30 - len(tokens))]
-    (path / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
-    return path
 
 
 @pytest.fixture
@@ -105,7 +89,9 @@ def test_search_ranks_by_cosine_and_finds_the_sentence_itself(folder, tmp_path, 
 def test_export_writes_what_it_says(folder, tmp_path, capsys):
     words = ["export", "--model", str(folder), "--output", str(tmp_path / "out"), "--head"]
     assert main([*words, "pooled"]) == 0
-    assert "serving_default(token_ids, segment_ids) -> pooled" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "serving_default(token_ids, segment_ids) -> pooled" in out
+    assert "cosine_text(text, second) -> cosine" in out
     assert (tmp_path / "out" / "1" / "saved_model.pb").is_file()
     assert main([*words, "nsp", "--version", "1"]) == 2
     assert "--overwrite" in capsys.readouterr().err

@@ -11,9 +11,11 @@ from _reference import random_batch, random_checkpoint
 from _tiny import CONFIG
 
 from bert4kexue.models import build_transformer_model
+from bert4kexue.serving import export_service
 from bert4kexue.serving.formats import export_runtime
+from bert4kexue.serving.signatures import token_vectors
 
-pytest.importorskip("tensorflow")
+tf = pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="exports need TensorFlow"
 )
@@ -36,10 +38,37 @@ def test_openvino_computes_the_same(model, tmp_path, rows, length):
     np.testing.assert_allclose(found, model.predict(ids, verbose=0), atol=1e-5)
 
 
-def test_bfloat16_arithmetic_leaves_ids_above_256_as_they_are(tmp_path):
-    openvino = pytest.importorskip("openvino")
+@pytest.fixture(scope="module")
+def large():
+    """A model of 4,096 tokens, ids that bfloat16 does not hold, and the vectors they have."""
     config = {**CONFIG, "vocab_size": 4096}
     model = build_transformer_model(config, random_checkpoint(config, "bert", seed=1), "bert")
+    ids = np.arange(2049, 4096, 31, dtype="int32").reshape(1, -1)[:, :12]
+    return model, ids, model.predict([ids, np.zeros_like(ids)], verbose=0)
+
+
+def errors(found, expected):
+    return np.linalg.norm(found - expected, axis=-1) / np.linalg.norm(expected, axis=-1)
+
+
+def test_bfloat16_weights_leave_ids_above_256_as_they_are(large, tmp_path):
+    model, ids, expected = large
+    tasks = {"tokens": token_vectors(model)}
+    path = export_service(tasks, tmp_path / "m", precision="bfloat16")
+    serve = tf.saved_model.load(str(path)).signatures["tokens"]
+    zeros = tf.zeros_like(ids)
+    found = serve(token_ids=tf.constant(ids), segment_ids=zeros)["token_vectors"]
+    assert errors(found, expected).max() < 0.1
+    rounded = tf.cast(tf.cast(ids, tf.bfloat16), tf.int32)
+    wrong = serve(token_ids=rounded, segment_ids=zeros)["token_vectors"]
+    moved = (rounded.numpy() != ids)[0]
+    assert moved.sum() > 6
+    assert errors(wrong, expected)[0, moved].min() > 0.3
+
+
+def test_bfloat16_arithmetic_leaves_ids_above_256_as_they_are(large, tmp_path):
+    openvino = pytest.importorskip("openvino")
+    model, ids, expected = large
     folder = export_runtime(model, tmp_path / "m", "openvino", precision="bf16")
     wish = json.loads((folder / "runtime.json").read_text(encoding="utf-8"))
     assert wish == {"INFERENCE_PRECISION_HINT": "bf16"}
@@ -47,12 +76,13 @@ def test_bfloat16_arithmetic_leaves_ids_above_256_as_they_are(tmp_path):
     read = openvino.Core().read_model(folder / "model.xml")
     for port in read.inputs:
         assert {kind.get_type_name() for kind in integers_from(port)} <= {"i32", "i64"}
-    token_ids = np.arange(2049, 4096, 31, dtype="int32").reshape(1, -1)[:, :12]  # not bfloat16s
-    ids = [token_ids, np.zeros_like(token_ids)]
-    found = compiled({"token_ids": ids[0], "segment_ids": ids[1]})[0]
-    expected = model.predict(ids, verbose=0)
-    errors = np.linalg.norm(found - expected, axis=-1) / np.linalg.norm(expected, axis=-1)
-    assert errors.max() < 0.1, errors
+    zeros = np.zeros_like(ids)
+    found = compiled({"token_ids": ids, "segment_ids": zeros})[0]
+    assert errors(found, expected).max() < 0.1
+    rounded = np.array(tf.cast(tf.cast(ids, tf.bfloat16), tf.int32))
+    moved = (rounded != ids)[0]
+    wrong = compiled({"token_ids": rounded, "segment_ids": zeros})[0]
+    assert errors(wrong, expected)[0, moved].min() > 0.3
 
 
 def integers_from(port):

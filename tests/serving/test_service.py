@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from _reference import random_checkpoint
+from _spans import spans_by_hand
 from _tiny import CONFIG
 
 from bert4kexue.methods.similarity import encode
@@ -26,6 +26,8 @@ from bert4kexue.serving.signatures import (
 from bert4kexue.text.wordpiece import Tokenizer
 
 tf = pytest.importorskip("tensorflow")
+func_graph = pytest.importorskip("tensorflow.python.framework.func_graph")
+loader_impl = pytest.importorskip("tensorflow.python.saved_model.loader_impl")
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="exports need TensorFlow"
 )
@@ -101,21 +103,63 @@ def test_both_forms_give_the_vectors_of_encode(served, model, tokenizer):
     np.testing.assert_allclose(both, pairs, atol=1e-5)
 
 
-def test_a_sentence_alone_equals_it_in_a_batch(served):
-    together = served["vectors_text"](text=strings(TEXTS))["vectors"].numpy()
-    for text, vector in zip(TEXTS, together, strict=True):
-        alone = served["vectors_text"](text=strings([text]))["vectors"].numpy()
-        np.testing.assert_allclose(alone[0], vector, atol=1e-5)
+def test_a_sentence_alone_equals_it_in_a_batch(served, tokenizer):
+    one, two, pair = (
+        tokenizer.encode_batch(first, second)
+        for first, second in ((TEXTS, None), (OTHERS, None), (TEXTS, OTHERS))
+    )
+    for name, serve in served.items():
+        specs = serve.structured_input_signature[1]
+        own = pair if name.startswith("point") else one
+        known = {"text": TEXTS, "second": OTHERS, "token_ids": own[0], "segment_ids": own[1]}
+        known |= {"other_token_ids": two[0], "other_segment_ids": two[1]}
+        given = {key: tf.constant(known[key]) for key in specs}
+        together = {key: value.numpy() for key, value in serve(**given).items()}
+        for row in range(len(TEXTS)):
+            alone = serve(**{key: value[row : row + 1] for key, value in given.items()})
+            for key, value in alone.items():
+                width = tuple(slice(n) for n in value.shape[1:])
+                both = value.numpy()[0], together[key][row][width]
+                if value.dtype.is_floating:
+                    np.testing.assert_allclose(*both, atol=1e-5, err_msg=f"{name}.{key}")
+                else:
+                    np.testing.assert_array_equal(*both, err_msg=f"{name}.{key}")
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 32), (3, 17), (256, 2)])
-def test_any_batch_and_length_is_served(served, model, shape):
-    ids = np.random.default_rng(shape[0]).integers(1, 30, shape).astype("int32")
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (1, 1),
+        (1, 512),
+        (3, 17),
+        (256, 1),
+        (256, 33),
+        pytest.param((256, 512), marks=pytest.mark.long),  # 3 GB
+    ],
+)
+def test_any_batch_and_length_is_served_and_nothing_is_traced(served, model, shape, monkeypatch):
+    ids = np.random.default_rng(shape[0]).integers(5, 30, shape).astype("int32")
     segments = np.zeros_like(ids)
-    pooled = model.predict([ids, segments], verbose=0)[0]
-    got = served["vectors"](token_ids=tf.constant(ids), segment_ids=tf.constant(segments))
+    pooled = model.predict([ids, segments], batch_size=32, verbose=0)[0]
+
+    def refuse(*_, **__):
+        raise AssertionError("a signature traces its graph again")
+
+    monkeypatch.setattr(func_graph, "func_graph_from_py_func", refuse)
+    given = {"token_ids": tf.constant(ids), "segment_ids": tf.constant(segments)}
+    got = served["vectors"](**given)["vectors"]
     expected = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
-    np.testing.assert_allclose(got["vectors"], expected, atol=1e-5)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    if shape != (256, 512):
+        for name in ("fill", "tags", "kind", "point"):
+            assert all(len(value) == shape[0] for value in served[name](**given).values())
+    others = {f"other_{key}": value for key, value in given.items()}
+    np.testing.assert_allclose(served["cosine"](**given, **others)["cosine"], 1, atol=1e-5)
+    text = tf.constant(["今天" * (shape[1] // 2)] * shape[0])
+    for name, serve in served.items():
+        if name.endswith("_text"):
+            second = {"second": text} if "second" in serve.structured_input_signature[1] else {}
+            assert all(len(value) == shape[0] for value in serve(text=text, **second).values())
 
 
 def test_masks_written_in_a_text_are_filled(served, model, tokenizer):
@@ -132,18 +176,6 @@ def test_masks_written_in_a_text_are_filled(served, model, tokenizer):
             found["probabilities"].numpy()[0, k], expected[place][best], atol=1e-5
         )
     assert set(found["tokens"].numpy()[1].ravel()) == {b""}
-
-
-def spans_by_hand(labels):
-    """BIO read one label after the other."""
-    spans, start, kind = [], None, None
-    for i, label in enumerate([*labels, "O"]):
-        if start is not None and (label[0] != "I" or label[2:] != kind):
-            spans.append((start, i, kind))
-            start = None
-        if label != "O" and start is None:
-            start, kind = i, label[2:]
-    return spans
 
 
 def test_spans_are_those_of_the_labels_read_one_by_one():
@@ -204,19 +236,6 @@ def test_labels_vocabulary_card_and_warm_up_lie_beside(folder, tokenizer):
     assert "`kind_text`" in (folder / "assets.extra" / "model_card.md").read_text(encoding="utf-8")
 
 
-def test_the_page_on_serving_shows_what_the_files_give(folder, capsys):
-    from tensorflow.python.tools import saved_model_cli
-
-    saved_model_cli._show_inputs_outputs(str(folder), "serve", "vectors_text")
-    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
-    shown = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
-    assert shown[-1][0] == "Method"
-    start = page.index("The given SavedModel SignatureDef")
-    told = [line.split() for line in page[start : page.index("```", start)].splitlines()]
-    names = [words for words in shown if words[:2] != ["name:", words[-1]]]
-    assert [words for words in told if words[0] != "name:"] == names
-
-
 def test_a_fresh_process_gives_what_was_recorded_and_damage_is_named(folder):
     assert max(check_export(folder.parent).values()) <= 1e-5
     (folder / "assets" / "more.txt").write_text("x", encoding="utf-8")
@@ -243,11 +262,19 @@ def test_versions_count_up_and_one_that_exists_is_left_alone(model, tmp_path):
         export_service(tasks, tmp_path / "m", version=4)
     path = export_service(tasks, tmp_path / "m", inputs="bert4keras")
     assert path.name == "5"
-    inputs = tf.saved_model.load(str(path)).signatures["vectors"].structured_input_signature[1]
-    assert {k: v.dtype.name for k, v in inputs.items()} == {
-        "Input_Token": "float32",
-        "Input_Segment": "float32",
-    }
+    (graph,) = loader_impl.parse_saved_model(str(path)).meta_graphs
+    for name in ("vectors", "serving_default"):
+        inputs = graph.signature_def[name].inputs
+        assert {k: tf.as_dtype(v.dtype).name for k, v in inputs.items()} == {
+            "Input-Token": "float32",
+            "Input-Segment": "float32",
+        }
+    served = tf.saved_model.load(str(path)).signatures
+    ids = np.array([[2, 12, 13, 3]])
+    given = {"Input-Token": tf.constant(ids, tf.float32), "Input-Segment": tf.zeros(ids.shape)}
+    pooled = model.predict([ids, np.zeros_like(ids)], verbose=0)[0]
+    np.testing.assert_allclose(served["serving_default"](**given)["pooled"], pooled, atol=1e-5)
+    assert check_export(path)
 
 
 def test_no_space_left_leaves_nothing(model, tmp_path, monkeypatch):
