@@ -15,6 +15,7 @@ from bert4kexue.layers.embeddings import (
     SinusoidalPositionEmbedding as SinusoidalPositionEmbedding,
 )
 from bert4kexue.layers.feed_forward import FeedForward as FeedForward
+from bert4kexue.layers.linear_attention import LinearAttention as LinearAttention
 from bert4kexue.layers.loss import Loss as Loss
 from bert4kexue.layers.merging import Add as Add
 from bert4kexue.layers.merging import Concatenate1D as Concatenate1D

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from bert4kexue.ops.masking import causal_mask, unilm_mask
+from bert4kexue.ops.masking import causal_mask, causal_order, unilm_mask, unilm_order
 
 
 class _Mask(keras.layers.Layer):
@@ -26,30 +26,53 @@ class _Mask(keras.layers.Layer):
         return keras.KerasTensor(self.compute_output_shape(inputs.shape), dtype="bool")
 
 
+class _Ordered(_Mask):
+    """A mask that numbers say as well: a query sees the keys of its own number or less.
+
+    Args:
+        as_order: give these numbers, int32 (b or 1, n), in place of the booleans, which take n^2;
+            attention takes them with ``a_bias='order'``.
+    """
+
+    def __init__(self, as_order: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.as_order = as_order
+
+    def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
+        """Booleans, or numbers."""
+        shape = self.compute_output_shape(inputs.shape)
+        return keras.KerasTensor(shape, dtype="int32" if self.as_order else "bool")
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "as_order": self.as_order}
+
+
 @keras.saving.register_keras_serializable(package="bert4kexue")
-class LanguageModelMask(_Mask):
+class LanguageModelMask(_Ordered):
     """Left to right: (b, n) or (b, n, d) -> booleans (n, n); see ``ops.masking.causal_mask``."""
 
     def call(self, inputs: Any) -> Any:
         """Only the length of the input matters."""
-        return causal_mask(ops.shape(inputs)[1])
+        return (causal_order if self.as_order else causal_mask)(ops.shape(inputs)[1])
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
-        """(n, n)."""
-        return (input_shape[1], input_shape[1])
+        """(n, n); (1, n) of numbers."""
+        return (1 if self.as_order else input_shape[1], input_shape[1])
 
 
 @keras.saving.register_keras_serializable(package="bert4kexue")
-class UnifiedLanguageModelMask(_Mask):
+class UnifiedLanguageModelMask(_Ordered):
     """UniLM: segment ids (b, n) -> booleans (b, n, n); see ``ops.masking.unilm_mask``."""
 
     def call(self, inputs: Any) -> Any:
         """From the running sum of the segment ids."""
-        return unilm_mask(inputs)
+        return (unilm_order if self.as_order else unilm_mask)(inputs)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
-        """(b, n, n)."""
-        return (input_shape[0], input_shape[1], input_shape[1])
+        """(b, n, n); (b, n) of numbers."""
+        b, n = input_shape[:2]
+        return (b, n) if self.as_order else (b, n, n)
 
 
 @keras.saving.register_keras_serializable(package="bert4kexue")

@@ -138,15 +138,23 @@ class Transformer:
         return self.architecture.head(self, inputs)
 
     def compute_attention_bias(self, inputs: Any = None) -> Any:
-        """The application's mask, made once: (n, n) for lm, (b, n, n) for unilm, or None."""
+        """The application's mask, made once: (n, n) for lm, (b, n, n) for unilm, or None.
+
+        For linear attention it is the same mask as numbers (b or 1, n), since what is computed in
+        bounded memory must not take n^2 booleans.
+        """
         if self._attention_bias is None:
+            as_order = self.config.attention == "linear"
             if self.config.application == "lm":
                 self._attention_bias = self.apply(
-                    self.inputs[0], LanguageModelMask, name="Attention-LM-Mask"
+                    self.inputs[0], LanguageModelMask, name="Attention-LM-Mask", as_order=as_order
                 )
             elif self.config.application == "unilm":
                 self._attention_bias = self.apply(
-                    self.inputs[1], UnifiedLanguageModelMask, name="Attention-UniLM-Mask"
+                    self.inputs[1],
+                    UnifiedLanguageModelMask,
+                    name="Attention-UniLM-Mask",
+                    as_order=as_order,
                 )
         return self._attention_bias
 

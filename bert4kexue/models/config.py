@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bert4kexue.ops.activations import Activation
+from bert4kexue.ops.feature_maps import FeatureMap, feature_map
 
 Application = Literal["encoder", "lm", "unilm"]
+Attention = Literal["softmax", "linear"]
 
 _RENAMED = {
     "max_position_embeddings": "max_position",
@@ -90,10 +92,13 @@ class ModelConfig:
         intermediate_size: inner width of the feed-forward layers.
         hidden_act: activation, or a list of them for gated feed-forward layers.
         dropout_rate: of embeddings and of each block's two outputs; at 0 the layers are left out.
-        attention_dropout_rate: of attention weights.
+        attention_dropout_rate: of attention weights; linear attention holds none to drop.
         embedding_size: width of the embeddings; ``hidden_size`` when None. Another width is mapped.
         attention_head_size: d; ``hidden_size // num_attention_heads`` when None.
         attention_key_size: width of queries and keys; ``attention_head_size`` when None.
+        attention: ``'softmax'`` or ``'linear'``, in time linear in the length.
+        feature_map: of linear attention: a kind of :mod:`bert4kexue.ops.feature_maps` or a mapping
+            of its arguments; ``'elu1'`` when None.
         max_position: rows of a learned position table.
         segment_vocab_size: rows of the segment table; 0 leaves the segment input out.
         shared_segment_embeddings: look segment ids up in the token table.
@@ -127,6 +132,8 @@ class ModelConfig:
     embedding_size: int | None = None
     attention_head_size: int | None = None
     attention_key_size: int | None = None
+    attention: Attention = "softmax"
+    feature_map: str | Mapping[str, Any] | FeatureMap | None = None
     max_position: int = 512
     segment_vocab_size: int = 2
     shared_segment_embeddings: bool = False
@@ -157,6 +164,11 @@ class ModelConfig:
             derive(self, "attention_head_size", self.hidden_size // self.num_attention_heads)
         derive(self, "attention_key_size", self.attention_key_size or self.attention_head_size)
         self._check()
+        self._check_attention()
+        if self.attention == "linear":
+            phi = feature_map(self.feature_map or "elu1")
+            phi.size(self.attention_key_size or 0)  # refuses too many features
+            derive(self, "feature_map", phi)
         if self.with_nsp and not self.with_pool:
             derive(self, "with_pool", True)
         if self.application in ("lm", "unilm") and not self.with_mlm:
@@ -182,6 +194,23 @@ class ModelConfig:
             raise ValueError(
                 "application='unilm' reads its mask off the segment ids, but segment_vocab_size=0 "
                 "leaves them out: use application='lm' or a segment_vocab_size of 2"
+            )
+
+    def _check_attention(self) -> None:
+        if self.attention not in get_args(Attention):
+            raise ValueError(
+                f"attention={self.attention!r} is unknown: choose one of "
+                f"{list(get_args(Attention))}"
+            )
+        if self.attention == "softmax" and self.feature_map is not None:
+            raise ValueError(
+                f"feature_map={self.feature_map!r} belongs to attention='linear', and the "
+                "attention is 'softmax': give both, or neither"
+            )
+        if self.attention == "linear" and self.residual_attention_scores:
+            raise ValueError(
+                "residual_attention_scores=True hands scores from block to block, and "
+                "attention='linear' never computes them: choose one of the two"
             )
 
     @property

@@ -5,10 +5,14 @@ sample's together, and a mask of ancestry says which of these tokens are whose: 
 reordered, only that mask moves. So the k hypotheses of a sample are k queries of one attention
 (`MultiHeadAttention.step`), and no key or value is ever copied.
 
-A layer that decodes has three methods: ``prefill(x, capacity, allowed=, position=, p_bias=)`` and
-``step(x, cache, start, allowed=, position=, p_bias=)``, both giving ``(output, cache)``; and, where
-its cache belongs to single hypotheses, as a recurrent state does, ``reorder_cache(cache, parents)``
-with parents (b, k). What a cache is, only its layer knows.
+A layer that decodes has two methods, ``prefill(x, capacity, allowed=, position=, p_bias=)`` and
+``step(x, cache, start, allowed=, position=, p_bias=)``, both giving ``(output, cache)``. What a
+cache is, only its layer knows.
+
+Recurrent layers have a state for each hypothesis instead (`LinearAttention`), whose size does not
+depend on the length: ``prefill(x, real=, prefix=, position=, p_bias=)``, ``step(x, cache, real=,
+position=, p_bias=)``, and ``reorder_cache(cache, parents)`` with parents (b, k). Where every layer
+is recurrent, nothing of the search's state grows with the source either.
 
 Axis letters: b samples, n source tokens, w hypotheses of a sample, T steps, v vocabulary.
 """
@@ -25,7 +29,7 @@ from bert4kexue.layers import LanguageModelMask as CausalMask
 from bert4kexue.layers import UnifiedLanguageModelMask as PrefixMask
 from bert4kexue.layers.embeddings import PositionEmbedding, SinusoidalPositionEmbedding
 from bert4kexue.models.calls import Call, calls_of
-from bert4kexue.ops.masking import causal_mask, unilm_mask
+from bert4kexue.ops.masking import causal_mask, first_group, unilm_mask, unilm_order
 from bert4kexue.ops.rows import take_beams, take_tokens
 
 _POSITIONS = (PositionEmbedding, SinusoidalPositionEmbedding)
@@ -92,6 +96,7 @@ class PrefixDecoder:
         self.prompt_counts = self.causal
         self.target_segment = 0 if self.causal else 1
         self.attentions = [i for i, c in enumerate(self.calls) if _attends(c.operation)]
+        self.recurrent = all(_is_recurrent(self.calls[i].operation) for i in self.attentions)
         for call in self.calls:
             _check_call(call)
         self.limit = _position_limit(self.calls)
@@ -107,46 +112,50 @@ class PrefixDecoder:
             n - 1 - ops.cast(ops.argmax(ops.cast(ops.flip(real, axis=1), "int32"), axis=1), "int32")
         )
         positions = ops.maximum(ops.arange(n, dtype="int32")[None] - first[:, None], 0)
-        allowed = causal_mask(n)[None] if self.causal else unilm_mask(segment_ids)
-        allowed = ops.logical_and(allowed, real[:, None, :])
-        capacity = n + width * (steps - 1)
-        logits, caches = self._run(
-            token_ids,
-            segment_ids,
-            positions,
-            lambda layer, k, x, **p: layer.prefill(x, capacity, allowed=allowed, **p),
-            last,
-        )
         b = ops.shape(token_ids)[0]
-        state = {
-            "caches": caches,
-            "lengths": last - first + 1,
-            "source": real,
-            "ancestry": ops.zeros((b, width, width * (steps - 1)), dtype="bool"),
-        }
-        return logits[:, 0], state
+        state = {"lengths": last - first + 1}
+        allowed = prefix = None
+        if not self.recurrent:
+            allowed = causal_mask(n)[None] if self.causal else unilm_mask(segment_ids)
+            allowed = ops.logical_and(allowed, real[:, None, :])
+            state["source"] = real
+            state["ancestry"] = ops.zeros((b, width, width * (steps - 1)), dtype="bool")
+        if not self.causal:
+            prefix = first_group(unilm_order(segment_ids))
+        one = ops.zeros((b, width), dtype="int32")  # the parent of all hypotheses is the source
+
+        def attend(layer: Any, k: int, x: Any, **p: Any) -> Any:
+            if _is_recurrent(layer):
+                output, cache = layer.prefill(x, real=real, prefix=prefix, **p)
+                return output, layer.reorder_cache(cache, one)
+            return layer.prefill(x, n + width * (steps - 1), allowed=allowed, **p)
+
+        logits, caches = self._run(token_ids, segment_ids, positions, attend, last)
+        return logits[:, 0], {**state, "caches": caches}
 
     def step(self, tokens: Any, parents: Any, t: Any, state: Any) -> tuple[Any, Any]:
         """See :class:`Decoder`."""
-        n, w = ops.shape(state["source"])[1], tokens.shape[1]
-        places = ops.arange(state["ancestry"].shape[-1], dtype="int32")
-        own = places[None] == t * w + ops.arange(w, dtype="int32")[:, None]  # (w, w * T)
         # A generated [PAD] is as invisible as one in the source.
-        own = ops.logical_and(own[None], (tokens != 0)[..., None])
-        ancestry = ops.logical_or(take_beams(state["ancestry"], parents), own)
-        source = ops.broadcast_to(state["source"][:, None], (ops.shape(tokens)[0], w, n))
-        allowed = ops.concatenate([source, ancestry], axis=-1)  # (b, w, n + w * T)
-        caches = state["caches"]
+        real, caches, allowed, start = tokens != 0, state["caches"], None, None
+        if not self.recurrent:
+            n, w = ops.shape(state["source"])[1], tokens.shape[1]
+            places = ops.arange(state["ancestry"].shape[-1], dtype="int32")
+            own = places[None] == t * w + ops.arange(w, dtype="int32")[:, None]  # (w, w * T)
+            own = ops.logical_and(own[None], real[..., None])
+            ancestry = ops.logical_or(take_beams(state["ancestry"], parents), own)
+            source = ops.broadcast_to(state["source"][:, None], (ops.shape(tokens)[0], w, n))
+            allowed = ops.concatenate([source, ancestry], axis=-1)  # (b, w, n + w * T)
+            state, start = {**state, "ancestry": ancestry}, n + t * w
 
         def attend(layer: Any, k: int, x: Any, **p: Any) -> Any:
-            reorder = getattr(layer, "reorder_cache", None)
-            cache = caches[k] if reorder is None else reorder(caches[k], parents)
-            return layer.step(x, cache, n + t * w, allowed=allowed, **p)
+            if _is_recurrent(layer):
+                return layer.step(x, layer.reorder_cache(caches[k], parents), real=real, **p)
+            return layer.step(x, caches[k], start, allowed=allowed, **p)
 
         positions = ops.broadcast_to((state["lengths"] + t)[:, None], ops.shape(tokens))
         segments = ops.full_like(tokens, self.target_segment)
         logits, caches = self._run(tokens, segments, positions, attend)
-        return logits, {**state, "caches": caches, "ancestry": ancestry}
+        return logits, {**state, "caches": caches}
 
     def _run(
         self, tokens: Any, segments: Any, positions: Any, attend: Any, last: Any = None
@@ -221,6 +230,10 @@ def _is(activation: Any, name: str) -> bool:
 
 def _attends(layer: Any) -> bool:
     return hasattr(layer, "prefill") and hasattr(layer, "step")
+
+
+def _is_recurrent(layer: Any) -> bool:
+    return hasattr(layer, "reorder_cache")
 
 
 def _check_call(call: Call) -> None:

@@ -17,6 +17,7 @@ from bert4kexue.layers import (
     FeedForward,
     FirstToken,
     LayerNormalization,
+    LinearAttention,
     MaskScores,
     MultiHeadAttention,
     PositionEmbedding,
@@ -27,6 +28,7 @@ from bert4kexue.ops.activations import resolve_activation
 
 if TYPE_CHECKING:
     from bert4kexue.models.builder import Transformer
+    from bert4kexue.models.config import ModelConfig
 
 Part = Callable[["Transformer", list[Any]], Any]
 
@@ -142,25 +144,36 @@ def self_attention(b: Transformer, x: Any, name: str, p_bias: str | None) -> Any
     if bias is not None:
         inputs.append(bias)
     arguments: dict[str, Any] = {"a_bias": bias is not None}
+    if bias is not None and bias.dtype == "int32":
+        arguments["a_bias"] = "order"
     if p_bias is not None:
         inputs.append(b.compute_position_bias())
         arguments["p_bias"] = p_bias
     a = b.apply(
         inputs,
-        MultiHeadAttention,
         arguments=arguments,
         name=name,
         heads=c.num_attention_heads,
         head_size=c.attention_head_size,
         out_dim=c.hidden_size,
         key_size=c.attention_key_size,
-        attention_dropout=c.attention_dropout_rate,
-        return_attention_scores=c.residual_attention_scores,
         kernel_initializer=b.initializer,
+        **_attention_layer(c),
     )
     if c.residual_attention_scores:
         a, b.attention_scores = a
     return a
+
+
+def _attention_layer(c: ModelConfig) -> dict[str, Any]:
+    """The layer's class, and what only it takes."""
+    if c.attention == "linear":
+        return {"layer": LinearAttention, "feature_map": c.feature_map}
+    return {
+        "layer": MultiHeadAttention,
+        "attention_dropout": c.attention_dropout_rate,
+        "return_attention_scores": c.residual_attention_scores,
+    }
 
 
 def _attention_bias(b: Transformer, name: str) -> Any:

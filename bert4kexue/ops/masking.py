@@ -36,9 +36,32 @@ def unilm_mask(segment_ids: Any) -> Any:
     Returns:
         Booleans of shape (b, n, n).
     """
+    order = unilm_order(segment_ids)
+    return order_mask(order, order)
+
+
+def causal_order(n: Any) -> Any:
+    """The left-to-right mask as numbers, (1, n): a query sees the keys of its own number or less.
+
+    What :func:`order_mask` makes of them is :func:`causal_mask`, in n numbers rather than n * n.
+    """
+    return ops.arange(n, dtype="int32")[None]
+
+
+def unilm_order(segment_ids: Any) -> Any:
+    """UniLM's mask as numbers, the running sum of the segment ids: (b, n) -> (b, n) int32."""
     # Integers: a running sum in bfloat16 stops counting at 256.
-    order = ops.cumsum(ops.cast(segment_ids, "int32"), axis=1)
-    return order[:, None, :] <= order[:, :, None]
+    return ops.cumsum(ops.cast(segment_ids, "int32"), axis=1)
+
+
+def order_mask(queries: Any, keys: Any) -> Any:
+    """Which keys (b, m) do not come after a query (b, n): booleans (b, n, m)."""
+    return keys[:, None, :] <= queries[:, :, None]
+
+
+def first_group(order: Any) -> Any:
+    """Whom the first query sees: of UniLM's numbers (b, n) the prefix, booleans (b, n)."""
+    return order <= order[:, :1]
 
 
 def attention_mask(key_mask: Any = None, allowed: Any = None) -> Any:

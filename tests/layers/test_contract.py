@@ -17,6 +17,7 @@ SEGMENTS = np.repeat([[0, 0, 0, 1, 1, 1]], 3, axis=0).astype("int32")
 X = RANDOM.normal(size=(3, 6, 8)).astype("float32")
 CONDITION = RANDOM.normal(size=(3, 5)).astype("float32")
 TABLE = RANDOM.normal(size=(3, 6, 4)).astype("float32")
+ORDER = np.cumsum(SEGMENTS, axis=1, dtype="int32")
 ALLOWED = RANDOM.rand(3, 6, 6) < 0.7
 
 make = functools.partial
@@ -91,12 +92,39 @@ CASES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         [X, X, X],
         {},
     ),
+    "linear attention": (make(layers.LinearAttention, 2, 4), [X, X, X], {}),
+    "linear attention, rotary, exponential": (
+        make(layers.LinearAttention, 2, 4, feature_map="dsoftmax"),
+        [X, X, X, TABLE],
+        {"p_bias": "rotary"},
+    ),
+    "linear attention, prefix, random": (
+        make(
+            layers.LinearAttention,
+            2,
+            4,
+            feature_map={"kind": "performer", "features": 8, "seed": 0},
+        ),
+        [X, X, X, ORDER],
+        {"a_bias": "order"},
+    ),
+    "linear attention, polynomial": (
+        make(layers.LinearAttention, 2, 3, out_dim=5, key_size=4, feature_map="taylor"),
+        [X, X[:, :4], X[:, :4]],
+        {},
+    ),
     "average pooling": (layers.GlobalAveragePooling1D, X, {}),
     "max pooling": (layers.GlobalMaxPooling1D, X, {}),
     "projection": (make(layers.RandomProjection, 5, seed=1), X, {}),
     "hadamard projection": (make(layers.RandomProjection, 5, kind="hadamard", seed=1), X, {}),
     "lm mask": (layers.LanguageModelMask, X, {}),
     "unilm mask": (layers.UnifiedLanguageModelMask, SEGMENTS, {}),
+    "lm mask, numbers": (make(layers.LanguageModelMask, as_order=True), X, {}),
+    "unilm mask, numbers": (
+        make(layers.UnifiedLanguageModelMask, as_order=True),
+        SEGMENTS,
+        {},
+    ),
     "document mask": (layers.DocumentMask, SEGMENTS, {}),
     "gaussian sampling": (layers.GaussianSampling, [X[:, 0], X[:, 1], X], {}),
     "divergence": (layers.StandardNormalKL, [X[:, 0], X[:, 1]], {}),

@@ -1,0 +1,331 @@
+"""Feature maps: functions phi with phi(q) . phi(k) in place of exp(q . k).
+
+Linear attention (kexue.fm/archives/7546) needs a kernel that is an inner product of features. Which
+one, a :class:`FeatureMap` says; q and k are the scaled queries and keys.
+
+| kind       | kernel                              | m, for d channels       |
+|------------|-------------------------------------|-------------------------|
+| elu1       | (elu(q) + 1) . (elu(k) + 1)         | d                       |
+| exp        | exp(q) . exp(k)                     | d                       |
+| dsoftmax   | softmax(q) . exp(k), each feature   | d                       |
+|            | normalized over the keys by itself  |                         |
+| cos1       | 1 + cos(q, k)                       | d + 1                   |
+| performer  | exp(q . k), in expectation          | features                |
+| taylor     | sum over i <= order of (q . k)^i/i! | C(d + order, order)     |
+| limit      | (1 + q . k / order)^order           | C(d + order, order)     |
+
+Sources: elu1 Katharopoulos et al. 2020; exp kexue.fm/archives/8338; dsoftmax Shen et al. 2018; cos1
+kexue.fm/archives/7546; performer Choromanski et al. 2020 (positive orthogonal random features);
+taylor and limit kexue.fm/archives/8601. The last two are tensor powers of q, of which equal entries
+are merged: x1 x2 and x2 x1 are one feature with the weight sqrt(2). So m is C(d + n, n) and not the
+(d^(n+1) - 1) / (d - 1) or (d + 1)^n of the powers themselves, and the kernel is the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+#: More features than this are refused: a state of m x d numbers a head would dwarf its inputs.
+MAX_FEATURES = 16384
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """How a kind computes.
+
+    ``expand(map, x, frequencies)`` gives features (..., m) of x (..., d), or their logarithms when
+    ``exponential``. ``kernel(map, q, k)`` is the closed form (..., n, m) of q (..., n, d) and k.
+    """
+
+    size: Callable[[FeatureMap, int], int]
+    expand: Callable[[FeatureMap, Any, Any], Any]
+    kernel: Callable[[FeatureMap, Any, Any], Any]
+    exponential: bool = False
+    polynomial: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeatureMap:
+    """A feature map; see the module for the kinds.
+
+    Args:
+        kind: one of :data:`KINDS`.
+        order: n of taylor and limit: even and positive, 2 when None. An odd polynomial is negative
+            for some q . k, and then nothing keeps a row's weights from summing to zero.
+        features: m of performer; int(d ln d) when None.
+        orthogonal: whether performer's directions are orthogonal in blocks of d.
+        seed: of performer's frequencies; None takes another one each time.
+
+    Raises:
+        ValueError: an unknown kind, an odd order, an option that the kind does not have.
+    """
+
+    kind: str
+    order: int | None = None
+    features: int | None = None
+    orthogonal: bool = True
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"feature map {self.kind!r} is unknown: choose one of {sorted(KINDS)}")
+        if not KINDS[self.kind].polynomial:
+            if self.order is not None:
+                raise ValueError(
+                    f"feature map {self.kind!r} has no order (got {self.order!r}): leave it out, "
+                    "or choose 'taylor' or 'limit'"
+                )
+        else:
+            order = 2 if self.order is None else self.order
+            if isinstance(order, bool) or not isinstance(order, int) or order < 2 or order % 2:
+                raise ValueError(
+                    f"order={order!r} of the feature map {self.kind!r} must be an even integer, 2 "
+                    "or more: an odd polynomial is negative somewhere, and rows of weights may "
+                    "then sum to zero"
+                )
+            object.__setattr__(self, "order", order)
+        if not self.random:
+            given = {"features": self.features, "seed": self.seed}
+            for name, value in given.items():
+                if value is not None:
+                    raise ValueError(
+                        f"feature map {self.kind!r} has no {name} (got {value!r}): only "
+                        "'performer' is random"
+                    )
+        elif self.features is not None and (
+            isinstance(self.features, bool)
+            or not isinstance(self.features, int)
+            or not 1 <= self.features <= MAX_FEATURES
+        ):
+            raise ValueError(
+                f"features={self.features!r} must be an integer from 1 to {MAX_FEATURES}"
+            )
+
+    @property
+    def random(self) -> bool:
+        """Whether the map has frequencies, to be drawn once and kept."""
+        return self.kind == "performer"
+
+    @property
+    def exponential(self) -> bool:
+        """Whether :meth:`expand` gives logarithms of features."""
+        return KINDS[self.kind].exponential
+
+    @property
+    def by_feature(self) -> bool:
+        """Whether each feature is normalized over the keys by itself, and not each row."""
+        return self.kind == "dsoftmax"
+
+    def size(self, d: int) -> int:
+        """m, the number of features of d channels.
+
+        Raises:
+            ValueError: it is above :data:`MAX_FEATURES`.
+        """
+        m = KINDS[self.kind].size(self, d)
+        if m > MAX_FEATURES:
+            raise ValueError(
+                f"feature map {self.kind!r} of order {self.order} makes {m:,} features of {d} "
+                f"channels, and {MAX_FEATURES:,} are the most: use a lower order, smaller heads, "
+                "or 'performer'"
+            )
+        return m
+
+    def expand(self, x: Any, frequencies: Any = None) -> Any:
+        """Features (..., m) of x (..., d), or their logarithms for an exponential map.
+
+        ``frequencies`` (m, d) are performer's.
+        """
+        return KINDS[self.kind].expand(self, x, frequencies)
+
+    def kernel(self, query: Any, key: Any) -> Any:
+        """The kernel itself, (..., n, m) for queries (..., n, d) and keys (..., m, d).
+
+        Of performer it is what the features give in expectation; of dsoftmax what they give before
+        each feature is normalized over the keys.
+        """
+        return KINDS[self.kind].kernel(self, query, key)
+
+    def draw(self, d: int, seed: int | None = None) -> np.ndarray:
+        """Frequencies (m, d): standard normal rows, in blocks of d orthogonal to each other.
+
+        Orthogonal rows keep the lengths of normal ones, so each row by itself is N(0, I) and the
+        kernel stays unbiased.
+        """
+        random = np.random.RandomState(self.seed if seed is None else seed)
+        m = self.size(d)
+        normal = random.normal(size=(-(-m // d) * d, d))
+        if self.orthogonal:
+            directions = [np.linalg.qr(block.T)[0].T for block in normal.reshape(-1, d, d)]
+            # Lengths of other normal vectors: those of the same rows would depend on directions.
+            lengths = np.linalg.norm(random.normal(size=normal.shape), axis=1)
+            signs = random.choice([-1.0, 1.0], size=len(normal))  # QR fixes a sign of each row
+            normal = np.concatenate(directions) * (lengths * signs)[:, None]
+        return normal[:m].astype("float32")
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that are not defaults; :func:`feature_map` takes them."""
+        fields = dataclasses.fields(self)
+        given = {f.name: getattr(self, f.name) for f in fields if f.name != "kind"}
+        defaults = {f.name: f.default for f in fields if f.name != "kind"}
+        return {"kind": self.kind} | {k: v for k, v in given.items() if v != defaults[k]}
+
+
+def feature_map(spec: str | Mapping[str, Any] | FeatureMap) -> FeatureMap:
+    """A feature map of its name, of a mapping of its arguments, or itself.
+
+    Raises:
+        ValueError: what the spec asks for does not exist.
+
+    Example::
+
+        feature_map({"kind": "performer", "features": 256, "seed": 0})
+    """
+    if isinstance(spec, FeatureMap):
+        return spec
+    if isinstance(spec, str):
+        return FeatureMap(kind=spec)
+    if isinstance(spec, Mapping):
+        known = [f.name for f in dataclasses.fields(FeatureMap)]
+        unknown = sorted(set(spec) - set(known))
+        if unknown or "kind" not in spec:
+            raise ValueError(
+                f"a feature map is given by 'kind' and some of {known[1:]}, not {dict(spec)!r}"
+            )
+        return FeatureMap(**spec)
+    raise ValueError(
+        f"feature_map={spec!r} must be one of {sorted(KINDS)}, a mapping with 'kind', or a "
+        "FeatureMap"
+    )
+
+
+# --- elementwise maps ---------------------------------------------------------------------------
+
+
+def _product(a: Any, b: Any) -> Any:
+    """Inner products of the rows: (..., n, m)."""
+    return ops.matmul(a, ops.swapaxes(b, -1, -2))
+
+
+def _elu1(fmap: FeatureMap, x: Any, _: Any) -> Any:
+    # elu(x) + 1, without losing exp(x) beside the 1 it is added to.
+    return ops.where(x > 0, x + 1.0, ops.exp(ops.minimum(x, 0.0)))
+
+
+def _softmax(x: Any) -> Any:
+    e = ops.exp(x - ops.max(x, axis=-1, keepdims=True))
+    return e / ops.sum(e, axis=-1, keepdims=True)
+
+
+def _unit(x: Any) -> Any:
+    # A vector of zeros has no direction: it stays zeros and its cosines are 0.
+    return x * ops.rsqrt(ops.maximum(ops.sum(ops.square(x), axis=-1, keepdims=True), 1e-24))
+
+
+def _with_one(fmap: FeatureMap, x: Any, _: Any) -> Any:
+    return ops.concatenate([ops.ones_like(x[..., :1]), _unit(x)], axis=-1)
+
+
+# --- random features ----------------------------------------------------------------------------
+
+
+def _performer(fmap: FeatureMap, x: Any, frequencies: Any) -> Any:
+    """log phi_r(x) = w_r . x - |x|^2 / 2 - ln(m) / 2."""
+    projected = ops.matmul(x, ops.transpose(ops.cast(frequencies, x.dtype)))
+    norm = ops.sum(ops.square(x), axis=-1, keepdims=True) / 2
+    return projected - norm - math.log(projected.shape[-1]) / 2
+
+
+# --- polynomials --------------------------------------------------------------------------------
+
+
+def _degrees(fmap: FeatureMap) -> list[float]:
+    """Coefficients c_i of the kernel's sum over i of c_i (q . k)^i, times i!."""
+    n = fmap.order or 2
+    if fmap.kind == "taylor":
+        return [1.0] * (n + 1)
+    return [math.perm(n, i) / n**i for i in range(n + 1)]  # C(n, i) / n^i * i!
+
+
+def _monomials(fmap: FeatureMap, x: Any, _: Any) -> Any:
+    """Every monomial of degree up to n, each with the root of its weight in the kernel.
+
+    In the order used, the monomials of degree i whose smallest factor is x_j or a later one are a
+    run at the end. So those of degree i + 1 that begin with x_j are x_j times that run: slices, no
+    gathering.
+    """
+    d = x.shape[-1]
+    coefficients = _degrees(fmap)
+    level, counts = x, np.eye(d, dtype=int)  # counts: the powers of each monomial
+    parts = [ops.ones_like(x[..., :1]) * math.sqrt(coefficients[0]), x * math.sqrt(coefficients[1])]
+    for degree in range(2, (fmap.order or 2) + 1):
+        total = counts.shape[0]
+        runs = [math.comb(d - j + degree - 2, degree - 1) for j in range(d)]
+        level = ops.concatenate(
+            [x[..., j : j + 1] * level[..., total - run :] for j, run in enumerate(runs)], axis=-1
+        )
+        counts = np.concatenate(
+            [np.eye(d, dtype=int)[j] + counts[total - run :] for j, run in enumerate(runs)]
+        )
+        factorials = np.array([float(math.factorial(i)) for i in range(degree + 1)])
+        weights = coefficients[degree] / np.prod(factorials[counts], axis=1)
+        parts.append(level * ops.convert_to_tensor(np.sqrt(weights), dtype=x.dtype))
+    return ops.concatenate(parts, axis=-1)
+
+
+def _taylor(fmap: FeatureMap, q: Any, k: Any) -> Any:
+    x = _product(q, k)
+    total = ops.ones_like(x)
+    for i in range(fmap.order or 2, 0, -1):
+        total = 1.0 + total * x / i
+    return total
+
+
+def _limit(fmap: FeatureMap, q: Any, k: Any) -> Any:
+    n = fmap.order or 2
+    return (1.0 + _product(q, k) / n) ** n
+
+
+def _combinations(fmap: FeatureMap, d: int) -> int:
+    n = fmap.order or 2
+    return math.comb(d + n, n)
+
+
+KINDS: dict[str, _Kind] = {
+    "elu1": _Kind(
+        size=lambda fmap, d: d,
+        expand=_elu1,
+        kernel=lambda fmap, q, k: _product(_elu1(fmap, q, None), _elu1(fmap, k, None)),
+    ),
+    "exp": _Kind(
+        size=lambda fmap, d: d,
+        expand=lambda fmap, x, _: x,
+        kernel=lambda fmap, q, k: _product(ops.exp(q), ops.exp(k)),
+        exponential=True,
+    ),
+    "dsoftmax": _Kind(
+        size=lambda fmap, d: d,
+        expand=lambda fmap, x, _: x,
+        kernel=lambda fmap, q, k: _product(_softmax(q), ops.exp(k)),
+        exponential=True,
+    ),
+    "cos1": _Kind(
+        size=lambda fmap, d: d + 1,
+        expand=_with_one,
+        kernel=lambda fmap, q, k: 1.0 + _product(_unit(q), _unit(k)),
+    ),
+    "performer": _Kind(
+        size=lambda fmap, d: fmap.features or max(1, int(d * math.log(d))),
+        expand=_performer,
+        kernel=lambda fmap, q, k: ops.exp(_product(q, k)),
+        exponential=True,
+    ),
+    "taylor": _Kind(size=_combinations, expand=_monomials, kernel=_taylor, polynomial=True),
+    "limit": _Kind(size=_combinations, expand=_monomials, kernel=_limit, polynomial=True),
+}

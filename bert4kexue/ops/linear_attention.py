@@ -1,0 +1,359 @@
+"""Attention in time linear in the length, for any feature map (kexue.fm/archives/7546, 8601).
+
+    o_i = phi(q_i)^T S_i / phi(q_i)^T z_i,   S_i = sum_j phi(k_j) v_j^T,   z_i = sum_j phi(k_j)
+
+with j over the keys that query i sees. z is kept as S's last column, since it is the S of values
+that are all 1. Which keys are seen is one of three structures:
+
+- all of them (bidirectional);
+- those up to i (causal): blocks in turn, each block in chunks; earlier chunks come in as their S,
+  the own one as a triangle of products. Exact, and no more numbers than O(n);
+- a prefix that sees itself whole, then causal (UniLM): two sums.
+
+Exponential features are divided by a running maximum over the keys, feature by feature; queries
+are multiplied by it and then divided by their own maximum. Both cancel in the quotient, and neither
+sum can overflow. Sums are float32 whatever the inputs are.
+
+Axis letters: b batch, h heads, n queries, m keys, d head size, e value size, f features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from keras import ops
+
+from bert4kexue.ops.feature_maps import FeatureMap
+from bert4kexue.ops.normalization import at_least_float32
+
+_CHUNK = 128
+_BLOCK_NUMBERS = 2**19  # features of a block and head that are held at once
+_LOW = -1e30  # the logarithm of no feature: finite, so that differences stay numbers
+_TINY = 1e-30
+
+
+class LinearState(NamedTuple):
+    """What a query needs of all keys before it; its size does not depend on their number.
+
+    ``sums`` (b, h, f, e + 1) are S and, in the last column, z, of features divided by
+    exp(``peak``), (b, h, f); the peak of maps that are not exponential means nothing.
+    """
+
+    sums: Any
+    peak: Any
+
+
+def empty_state(batch: Any, heads: int, features: int, values: int, dtype: Any) -> LinearState:
+    """The state before any key."""
+    return LinearState(
+        ops.zeros((batch, heads, features, values + 1), dtype=dtype),
+        ops.full((batch, heads, features), _LOW, dtype=dtype),
+    )
+
+
+def linear_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    feature_map: FeatureMap,
+    frequencies: Any = None,
+    *,
+    key_mask: Any = None,
+    causal: bool = False,
+    prefix: Any = None,
+    state: LinearState | None = None,
+) -> tuple[Any, LinearState]:
+    """Attend.
+
+    Args:
+        query: (b, n, h, d), scaled.
+        key: (b, m, h, d), scaled.
+        value: (b, m, h, e).
+        feature_map: phi.
+        frequencies: (f, d), of a random map.
+        key_mask: (b, m), True for real keys; others add nothing to any sum.
+        causal: query i sees keys up to i alone (n and m are equal).
+        prefix: (b, n) booleans, True in a first part of each row that sees itself whole, whatever
+            comes after it; with ``causal`` only.
+        state: of earlier keys, which all queries see; with ``causal``.
+
+    Returns:
+        The output (b, n, h, e) in the values' dtype, zeros where a query sees no key, and the
+        state after all keys.
+    """
+    dtype = value.dtype
+    phi = _Phi(feature_map, frequencies)
+    query, key, value, real = _by_head(query, key, value, key_mask)
+    if state is None:
+        b, h = ops.shape(key)[:2]
+        state = empty_state(b, h, feature_map.size(key.shape[-1]), value.shape[-1] - 1, key.dtype)
+    if causal:
+        output, last = _causal(phi, query, key, value, real, state)
+        if prefix is not None:
+            output = _with_prefix(phi, query, key, value, real, state, prefix, output)
+    else:
+        last = _gather(phi, key, value, real, state)
+        output = _read(phi, query, last)
+    return ops.cast(ops.transpose(output, (0, 2, 1, 3)), dtype), last
+
+
+def linear_step(
+    query: Any,
+    key: Any,
+    value: Any,
+    feature_map: FeatureMap,
+    frequencies: Any,
+    state: LinearState,
+    key_mask: Any = None,
+) -> tuple[Any, LinearState]:
+    """The recurrent form: a few keys join the state, and then the queries read it.
+
+    Args:
+        query: (b, n, h, d), scaled; each sees everything in the new state.
+        key: (b, m, h, d), scaled; few, since their features are held at once.
+        value: (b, m, h, e).
+        feature_map: phi.
+        frequencies: (f, d), of a random map.
+        state: of all keys before.
+        key_mask: (b, m) booleans, False where a new token is padding; None where none is.
+
+    Returns:
+        The output (b, n, h, e) and the new state.
+    """
+    dtype = value.dtype
+    phi = _Phi(feature_map, frequencies)
+    query, key, value, real = _by_head(query, key, value, key_mask)
+    state = _add(phi, state, key, value, real)
+    output = _read_block(phi, query, state)
+    return ops.cast(ops.transpose(output, (0, 2, 1, 3)), dtype), state
+
+
+class _Phi(NamedTuple):
+    """A feature map with its frequencies, kept from overflowing by the peak of the keys."""
+
+    map: FeatureMap
+    frequencies: Any
+
+    def keys(self, key: Any, real: Any, peak: Any) -> tuple[Any, Any]:
+        """Features (b, h, m, f) of keys, zeros for padding, and the new peak (b, h, f)."""
+        features = self.map.expand(key, self.frequencies)
+        if self.map.exponential:
+            seen = ops.where(real > 0, features, _LOW)
+            peak = ops.maximum(peak, ops.max(ops.stop_gradient(seen), axis=2))
+            features = ops.exp(seen - peak[:, :, None])
+        # Not a product: a padded token's feature may be infinite.
+        return ops.where(real > 0, features, 0.0), peak
+
+    def queries(self, query: Any, peak: Any) -> Any:
+        """Features (b, h, n, f) of queries, each times exp(peak) / its row's largest."""
+        features = self.map.expand(query, self.frequencies)
+        if not self.map.exponential:
+            return features
+        if not self.map.by_feature:
+            features = features + peak[:, :, None]
+        highest = ops.stop_gradient(ops.max(features, axis=-1, keepdims=True))
+        features = ops.exp(features - highest)
+        if self.map.by_feature:
+            features = features / ops.sum(features, axis=-1, keepdims=True)
+        return features
+
+    def block(self, key: Any) -> int:
+        """How many tokens' features are held at once: a multiple of the chunk."""
+        held = _BLOCK_NUMBERS // self.map.size(key.shape[-1])
+        return max(1, held // _CHUNK) * _CHUNK
+
+
+def _by_head(query: Any, key: Any, value: Any, key_mask: Any) -> tuple[Any, Any, Any, Any]:
+    """(b, h, n, d) each, values with a column of ones, and real keys (b, 1, m, 1) as ones."""
+    query, key, value = (
+        ops.transpose(at_least_float32(x), (0, 2, 1, 3)) for x in (query, key, value)
+    )
+    ones = ops.ones_like(value[..., :1])
+    value = ops.concatenate([value, ones], axis=-1)  # (b, h, m, e + 1)
+    if key_mask is None:
+        return query, key, value, ones[:, :1]
+    return query, key, value, ops.cast(key_mask, ones.dtype)[:, None, :, None]
+
+
+def _add(phi: _Phi, state: LinearState, key: Any, value: Any, real: Any) -> LinearState:
+    """The state after a block of keys."""
+    features, peak = phi.keys(key, real, state.peak)
+    new = ops.matmul(ops.swapaxes(features, -1, -2), value)  # (b, h, f, e + 1)
+    return LinearState(_rescaled(phi, state, peak) + new, peak)
+
+
+def _rescaled(phi: _Phi, state: LinearState, peak: Any) -> Any:
+    if not phi.map.exponential:
+        return state.sums
+    return state.sums * ops.exp(state.peak - peak)[..., None]
+
+
+def _read_block(phi: _Phi, query: Any, state: LinearState) -> Any:
+    """What queries that see the whole state give: (b, h, n, e)."""
+    features = phi.queries(query, state.peak)
+    if phi.map.by_feature:
+        return _divided_by_feature(features, state.sums[..., -1][:, :, None]) @ state.sums[..., :-1]
+    return _divided(ops.matmul(features, state.sums))
+
+
+def _divided(mixed: Any) -> Any:
+    """(..., e + 1), the last column being the weights' sum, to (..., e)."""
+    return mixed[..., :-1] / ops.maximum(mixed[..., -1:], _TINY)
+
+
+def _divided_by_feature(features: Any, totals: Any) -> Any:
+    return features / ops.maximum(totals, _TINY)
+
+
+def _causal_block(
+    phi: _Phi, query: Any, key: Any, value: Any, real: Any, state: LinearState, chunk: Any
+) -> tuple[Any, LinearState]:
+    """A block of whole chunks: the output (b, h, n, e) and the state after it."""
+    features, peak = phi.keys(key, real, state.peak)
+    sums = _rescaled(phi, state, peak)
+    asked = phi.queries(query, peak)
+    b, h, n = ops.shape(value)[:3]
+    f, e = features.shape[-1], value.shape[-1]
+    count = n // chunk
+
+    def chunks(x: Any) -> Any:
+        return ops.reshape(x, (b, h, count, chunk, x.shape[-1]))
+
+    features, asked, value = chunks(features), chunks(asked), chunks(value)
+    own = ops.matmul(ops.swapaxes(features, -1, -2), value)  # (b, h, count, f, e + 1)
+    # Sums over earlier chunks as a product: cumsum less the own chunk would cancel digits.
+    earlier = ops.cast(_below(count, strictly=True), own.dtype)
+    before = ops.matmul(earlier, ops.reshape(own, (b, h, count, f * e)))
+    before = sums[:, :, None] + ops.reshape(before, (b, h, count, f, e))
+    lower = _below(chunk)
+    if phi.map.by_feature:
+        totals = before[..., -1][..., None, :] + ops.matmul(
+            ops.cast(lower, features.dtype), features
+        )
+        asked = _divided_by_feature(asked, totals)
+    weights = ops.where(lower, ops.matmul(asked, ops.swapaxes(features, -1, -2)), 0.0)
+    mixed = ops.matmul(asked, before) + ops.matmul(weights, value)
+    output = mixed[..., :-1] if phi.map.by_feature else _divided(mixed)
+    last = LinearState(sums + ops.sum(own, axis=2), peak)
+    return ops.reshape(output, (b, h, n, e - 1)), last
+
+
+def _with_prefix(
+    phi: _Phi,
+    query: Any,
+    key: Any,
+    value: Any,
+    real: Any,
+    state: LinearState,
+    prefix: Any,
+    output: Any,
+) -> Any:
+    """The causal output, with that of a prefix's queries over the whole prefix put in."""
+    inside = ops.cast(prefix, real.dtype)[:, None, :, None]  # (b, 1, n, 1)
+
+    def whole() -> Any:
+        held = _gather(phi, key, value, real * inside, state)
+        return ops.where(inside > 0, _read(phi, query, held), output)
+
+    # A prefix of one token, as every language model has it, is causal already.
+    longer = ops.any(inside[:, :, 1:] > 0) if inside.shape[2] != 1 else False
+    return output if longer is False else ops.cond(longer, whole, lambda: output)
+
+
+def _below(n: Any, strictly: bool = False) -> Any:
+    """Booleans (n, n), True below the diagonal and, unless strictly, on it."""
+    places = ops.arange(n)
+    if strictly:
+        return places[None, :] < places[:, None]
+    return places[None, :] <= places[:, None]
+
+
+def _gather(phi: _Phi, key: Any, value: Any, real: Any, state: LinearState) -> LinearState:
+    """The state after all keys, block by block."""
+    n, size = ops.shape(key)[2], phi.block(key)
+    if isinstance(n, int) and n <= size:
+        return _add(phi, state, key, value, real)
+    joined, parts = _joined(key, value, real)
+
+    def body(carry: Any, block: Any) -> tuple[Any, Any]:
+        after = tuple(_add(phi, LinearState(*carry), *parts(block)))
+        return after, after
+
+    carry, _ = ops.scan(body, tuple(state), _in_blocks(joined, _smaller(size, n)))
+    return LinearState(*carry)
+
+
+def _read(phi: _Phi, query: Any, state: LinearState) -> Any:
+    """As :func:`_read_block`, block by block."""
+    n, size = ops.shape(query)[2], phi.block(query)
+    if isinstance(n, int) and n <= size:
+        return _read_block(phi, query, state)
+    blocks = _in_blocks(query, _smaller(size, n))
+    return _in_line(ops.map(lambda q: _read_block(phi, q, state), blocks), n)
+
+
+def _causal(
+    phi: _Phi, query: Any, key: Any, value: Any, real: Any, state: LinearState
+) -> tuple[Any, LinearState]:
+    """As :func:`_causal_block` for any length, block by block."""
+    n, size = ops.shape(query)[2], phi.block(query)
+    chunk = _smaller(_CHUNK, n)
+    size = _smaller(size, _rounded_up(n, chunk))
+    joined, parts = _joined(query, key, value, real)
+    blocks = _in_blocks(joined, size)
+    if isinstance(n, int) and n <= size:
+        q, k, v, r = parts(blocks[0])
+        output, last = _causal_block(phi, q, k, v, r, state, chunk)
+        return output[:, :, :n], last
+    b, h = ops.shape(query)[:2]
+
+    def body(carry: Any, block: Any) -> tuple[Any, Any]:
+        q, k, v, r = parts(block)
+        output, after = _causal_block(phi, q, k, v, r, LinearState(*carry[1:]), chunk)
+        return (output, *after), (output, *after)
+
+    # The output is carried too, and read by nobody: on TensorFlow a scan gives what it carries.
+    nothing = ops.zeros((b, h, size, value.shape[-1] - 1), dtype=value.dtype)
+    (_, *carry), (outputs, *_) = ops.scan(body, (nothing, *state), blocks)
+    return _in_line(outputs, n), LinearState(*carry)
+
+
+def _joined(*arrays: Any) -> tuple[Any, Callable[[Any], list[Any]]]:
+    """Arrays (b, h, n, ...) as one, and what takes them apart again.
+
+    On TensorFlow a scan of unknown length takes a single array.
+    """
+    widths = [x.shape[-1] for x in arrays]
+    b, h, n = ops.shape(arrays[0])[:3]
+    spread = [ops.broadcast_to(x, (b, h, n, w)) for x, w in zip(arrays, widths, strict=True)]
+    ends = np.cumsum(widths)[:-1].tolist()
+    return ops.concatenate(spread, axis=-1), lambda joined: ops.split(joined, ends, axis=-1)
+
+
+def _in_blocks(x: Any, size: Any) -> Any:
+    """(b, h, n, d) -> (blocks, b, h, size, d), zeros at the end."""
+    b, h, n = ops.shape(x)[:3]
+    whole = _rounded_up(n, size)
+    x = ops.pad(x, [[0, 0], [0, 0], [0, whole - n], [0, 0]])
+    x = ops.reshape(x, (b, h, whole // size, size, x.shape[-1]))
+    return ops.transpose(x, (2, 0, 1, 3, 4))
+
+
+def _in_line(blocks: Any, n: Any) -> Any:
+    """(blocks, b, h, size, d) -> (b, h, n, d)."""
+    count, b, h, size = ops.shape(blocks)[:4]
+    x = ops.transpose(blocks, (1, 2, 0, 3, 4))
+    return ops.reshape(x, (b, h, count * size, blocks.shape[-1]))[:, :, :n]
+
+
+def _rounded_up(n: Any, multiple: Any) -> Any:
+    return (n + multiple - 1) // multiple * multiple
+
+
+def _smaller(limit: int, n: Any) -> Any:
+    """The smaller of a limit and a length that may be known in the graph alone; 1 at least."""
+    if isinstance(n, int):
+        return max(1, min(limit, n))
+    return ops.maximum(ops.minimum(n, limit), 1)
