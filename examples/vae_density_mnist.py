@@ -1,4 +1,4 @@
-"""log p(x) of handwritten digits, and their compression to that many bits (kexue.fm/archives/8791).
+"""log p(x) of handwritten digits (kexue.fm/archives/8791).
 
     python examples/vae_density_mnist.py RUN              # train, estimate, write docs/results
     python examples/vae_density_mnist.py RUN --smoke      # a minute, writes into RUN only
@@ -6,7 +6,7 @@
 Three models on the MNIST images of BERT4KEXUE_DATA: black and white digits by the evidence lower
 bound and by the importance-weighted bound of 5 draws, grey ones with a discretized logistic. Of
 each: the held-out log-likelihood with its errors, bits per dimension, reconstructions and samples;
-of the first, what it says of images that are no digits, and the size of the compressed test set.
+of the first, what it says of images that are no digits. `vae_compression_mnist.py RUN` packs them.
 
 Only MNIST's 10,000 test images are in the data folder. A fixed hash of the image sends a fifth of
 them to the report and the rest to training, less those that differ from a reported one in fewer
@@ -17,10 +17,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import lzma
-import math
 import os
-import time
 import zlib
 from pathlib import Path
 
@@ -69,7 +66,6 @@ def main() -> None:
         *["", "![digits](density_mnist.png)", ""],
     ]
     lines += strangers_table(models["elbo"], black, estimates["elbo"], options)
-    lines += compression_table(models, data, estimates)
     (results / "density_mnist.md").write_text(
         "\n".join(lines) + "\n", encoding="utf-8", newline="\n"
     )
@@ -175,41 +171,6 @@ def strangers_table(model, test: np.ndarray, known, options) -> list[str]:
         ]
         lines.append(f"| {name} | {found.mean():.1f} | {scores[0]:.3f} | {scores[1]:.3f} |")
     return [*lines, ""]
-
-
-def compression_table(models, data, estimates) -> list[str]:
-    """Bits per pixel of the whole reported set, against the estimates and other compressors."""
-    from bert4kexue.methods.compression import BitsBackCoder
-
-    lines = [
-        "## Compression",
-        "",
-        "Every reported image by bits-back coding, in one file, header and starting bits included;",
-        "each file was decompressed and was the same. With N particles the bound of N draws can be",
-        "reached. LZMA packs the raw pixels (black and white: 8 of them a byte).",
-        "",
-        "| model | particles | bits per pixel | against log p(x) | LZMA | seconds |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, particles in [("elbo", 1), ("elbo", 64), ("iwae", 1), ("iwae", 64), ("grey", 1)]:
-        x = data[name]
-        coder = BitsBackCoder(models[name], particles=particles)
-        start = time.perf_counter()
-        packed = coder.compress(x)
-        middle = time.perf_counter()
-        back = coder.decompress(packed)
-        end = time.perf_counter()
-        if not np.array_equal(back, x):
-            raise SystemExit(f"{name}: the decompressed images are not the compressed ones")
-        bits = 8 * len(packed) / x.size
-        share = bits / (-estimates[name].mean / (784 * math.log(2)))
-        raw = x.tobytes() if name == "grey" else np.packbits(x).tobytes()
-        other = 8 * len(lzma.compress(raw, preset=9)) / x.size
-        lines.append(
-            f"| {NAMES[name]} | {particles} | {bits:.4f} | {share - 1:+.1%} "
-            f"| {other:.4f} | {middle - start:.0f} + {end - middle:.0f} |"
-        )
-    return lines
 
 
 def draw(models, test: np.ndarray, estimates, path: Path) -> None:
