@@ -110,7 +110,9 @@ def main() -> None:
     parser.add_argument("--checkpoint", metavar="PREFIX", help="to go on from, of the same shape")
     parser.add_argument("--ema", type=float, help="momentum of averaged weights")
     parser.add_argument("--rewrites", type=int, default=10, help="of each question (10)")
-    parser.add_argument("--policy", default="float32", help="or mixed_bfloat16: measure which is faster")
+    parser.add_argument(
+        "--policy", default="float32", help="or mixed_bfloat16: measure which is faster"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of weights, batches, masks (1)")
     parser.add_argument("--limit", type=int, help="of the questions that are measured; all")
     parser.add_argument("--smoke", action="store_true", help="a minute, to see it run")
