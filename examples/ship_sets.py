@@ -90,10 +90,16 @@ def names(root: Path) -> list[str]:
     return sorted({n for n in found if 2 <= len(n) <= 12})
 
 
-def titles(root: Path, split: str = "train") -> list[str]:
-    """THUCNews titles: the file `dev` is trained on, the file `test` held out."""
+def topics(root: Path, split: str = "train") -> list[tuple[str, int]]:
+    """THUCNews titles with one of ten topics: `dev` is trained on, `test` held out."""
     name = {"train": "dev.txt", "held_out": "test.txt"}[split]
-    return [line.rsplit("\t", 1)[0] for line in _lines(root / "thucnews_title" / name) if line]
+    rows = (line.rsplit("\t", 1) for line in _lines(root / "thucnews_title" / name) if line)
+    return [(title, int(topic)) for title, topic in rows]
+
+
+def titles(root: Path, split: str = "train") -> list[str]:
+    """The same without their topics."""
+    return [title for title, _ in topics(root, split)]
 
 
 def running_text(root: Path, split: str = "train") -> dict[str, list[str]]:
