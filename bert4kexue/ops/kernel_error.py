@@ -100,13 +100,18 @@ def attention_rank(weights: Any) -> int:
 def _weights(
     fmap: FeatureMap, query: np.ndarray, key: np.ndarray, visible: np.ndarray, seed: int
 ) -> np.ndarray:
-    """The whole matrix of linear weights (n, n), from the features."""
+    """The whole matrix of linear weights (n, n), from the features, which are float32.
+
+    JAX has no float64 unless told so; errors below 1e-7 are the features' rounding.
+    """
     frequencies = None
     if fmap.random:
         drawn = fmap.draw(query.shape[-1], seed if fmap.seed is None else fmap.seed)
-        frequencies = ops.convert_to_tensor(drawn, "float64")
+        frequencies = ops.convert_to_tensor(drawn)
     left, right = (
-        ops.convert_to_numpy(fmap.expand(ops.convert_to_tensor(x, "float64"), frequencies))
+        np.float64(
+            ops.convert_to_numpy(fmap.expand(ops.convert_to_tensor(x, "float32"), frequencies))
+        )
         for x in (query, key)
     )
     if fmap.exponential:
