@@ -4,7 +4,8 @@ Random weights of BERT-base's shape (`base`: 12 layers of 768) and of a small mo
 layers of 312), UniLM, beam 4, sources of 64 tokens and exactly 32 new ones, float32.
 Interleaved in one run:
 
-* ours: `Generator.generate`, XLA on TensorFlow, one sample and a batch of 16;
+* ours: `Generator(model, packed=True).generate`, XLA on TensorFlow, one sample and a batch of 16;
+  and plain, without ``packed``;
 * the bert4keras way: `AutoRegressiveDecoder.beam_search` around `model.predict`, the whole sequence
   at each step, one sample; bert4keras itself where `--bert4keras` names a Python that has it;
 * Hugging Face: `generate` with its cache on a GPT-2 of the same size, one sample and 16, where
@@ -223,19 +224,26 @@ def _compare(size: str, rounds: int, peers: dict[str, Peer]) -> dict[str, Any]:
     from bert4kexue.models.generation import Generator
 
     model = model_of(size)
-    generator = Generator(model)
 
-    def ours(batch: int) -> float:
-        ids = sources(batch)
-        begun = time.perf_counter()
-        outputs = generator.generate(ids, num_beams=BEAMS, max_new_tokens=TARGET)
-        seconds = time.perf_counter() - begun
-        assert all(len(found[0].ids) == TARGET for found in outputs)
-        return seconds
+    def ours(packed: bool) -> Callable[[int], float]:
+        generator = Generator(model, packed=packed)
 
+        def run(batch: int) -> float:
+            ids = sources(batch)
+            begun = time.perf_counter()
+            outputs = generator.generate(ids, num_beams=BEAMS, max_new_tokens=TARGET)
+            seconds = time.perf_counter() - begun
+            assert all(len(found[0].ids) == TARGET for found in outputs)
+            return seconds
+
+        return run
+
+    plain, packed = ours(False), ours(True)
     runs: dict[str, tuple[int, Callable[[int], float]]] = {
-        "ours_1": (1, ours),
-        "ours_16": (16, ours),
+        "ours_1": (1, packed),
+        "ours_16": (16, packed),
+        "plain_1": (1, plain),
+        "plain_16": (16, plain),
     }
     if "bert4keras" in peers:
         runs["bert4keras_1"] = (1, peers["bert4keras"])
@@ -339,11 +347,13 @@ def page(stored: dict[str, Any]) -> str:
         "",
         "The bert4keras way is `AutoRegressiveDecoder.beam_search` around `model.predict`, one "
         "sample at a time. Hugging Face is `generate` with its cache on a GPT-2 of the same size, "
-        "with the preloaded library that gives MKL its fast path on AMD's processors.",
+        "with the preloaded library that gives MKL its fast path on AMD's processors. Ratios are "
+        "those of `Generator(model, packed=True)`; plain is without. Other work ran at the lowest "
+        "priority during this run: memory bandwidth was not all ours, nor all the peers'.",
         "",
-        "| model | samples | ours | bert4keras way, 1 sample | Hugging Face | ratio to bert4keras "
+        "| model | samples | packed | plain | bert4keras way, 1 sample | Hugging Face | ratio to bert4keras "
         "| ratio to Hugging Face | first call, s |",
-        "|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for size in SIZES:
         if size not in stored:
@@ -353,7 +363,8 @@ def page(stored: dict[str, Any]) -> str:
         for batch in (1, 16):
             theirs = speed.get(f"huggingface_{batch}", "")
             lines.append(
-                f"| {size} | {batch} | {speed[f'ours_{batch}']} | {speed['bert4keras_1']} "
+                f"| {size} | {batch} | {speed[f'ours_{batch}']} "
+                f"| {speed[f'plain_{batch}']} | {speed['bert4keras_1']} "
                 f"| {theirs} | {r[f'to_bert4keras_{batch}']} "
                 f"| {r.get(f'to_huggingface_{batch}', '')} "
                 f"| {r['first_call_seconds'][f'ours_{batch}']} |"
@@ -365,7 +376,8 @@ def page(stored: dict[str, Any]) -> str:
         if f"table_{size}" not in stored:
             continue
         t = stored[f"table_{size}"]
-        lines += ["", f"## Batch, beam and length ({size})", ""]
+        lines += ["", f"## Batch, beam and length ({size})", "", "Plain."]
+        lines.append("")
         lines += ["| samples | beams | new tokens | tokens/s |", "|---|---|---|---|"]
         lines += [f"| {' | '.join(map(str, row))} |" for row in t["rows"]]
         lines += [

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from bert4kexue.layers.dense import Dense
 from bert4kexue.layers.initializers import fresh
 from bert4kexue.ops.attention import (
     NORMALIZATIONS,
@@ -126,8 +127,8 @@ class MultiHeadAttention(keras.layers.Layer):
                 self.attention_dropout, name="dropout", dtype=self.dtype_policy
             )
 
-    def _dense(self, units: int, name: str, shape: tuple[int | None, ...]) -> keras.layers.Dense:
-        dense = keras.layers.Dense(
+    def _dense(self, units: int, name: str, shape: tuple[int | None, ...]) -> Dense:
+        dense = Dense(
             units,
             use_bias=self.use_bias,
             kernel_initializer=fresh(self.kernel_initializer),

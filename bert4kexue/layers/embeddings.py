@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from bert4kexue.ops.positions import hierarchical_positions, sinusoidal_embeddings
+from bert4kexue.ops.products import few_rows_product
 
 MergeMode = Literal["add", "mul", "zero", "concat"]
 
@@ -33,16 +34,18 @@ class Embedding(keras.layers.Embedding):
         return ops.matmul(ops.cast(inputs, self.compute_dtype), ops.transpose(table))
 
     def project_few(self, x: Any) -> Any:
-        """``mode='dense'`` for a few rows: (r, k, d) -> (r, k, v).
+        """``mode='dense'`` for a few rows, as decoding has them: (b, k, d) -> (b, k, v).
 
-        The table stands on the left of the product, which reads it row by row: several times faster
-        than the other way round while x is small beside it.
+        With up to 16 rows :func:`bert4kexue.ops.products.few_rows_product` is several times faster.
         """
-        shape = ops.shape(x)
+        rows = x.shape[0] * x.shape[1] if None not in x.shape[:2] else None
+        if rows is None or rows > 16:
+            return self(x, mode="dense")
         table = ops.cast(ops.convert_to_tensor(self.embeddings), self.compute_dtype)
-        columns = ops.transpose(ops.reshape(ops.cast(x, self.compute_dtype), (-1, x.shape[-1])))
-        product = ops.transpose(ops.matmul(table, columns))  # (r * k, v)
-        return ops.reshape(product, (*shape[:-1], self.input_dim))
+        product = few_rows_product(
+            ops.reshape(ops.cast(x, self.compute_dtype), (rows, x.shape[2])), table
+        )
+        return ops.reshape(product, (*x.shape[:2], self.input_dim))
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """Which ids are not padding; in mode 'dense' the mask given."""

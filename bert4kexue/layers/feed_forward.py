@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from bert4kexue.layers.dense import Dense
 from bert4kexue.layers.initializers import fresh
 from bert4kexue.ops.activations import (
     Activation,
@@ -62,8 +63,8 @@ class FeedForward(keras.layers.Layer):
         self.o_dense = self._dense(input_shape[-1], "o_dense", None)
         self.o_dense.build(inner)
 
-    def _dense(self, units: int, name: str, activation: Any) -> keras.layers.Dense:
-        return keras.layers.Dense(
+    def _dense(self, units: int, name: str, activation: Any) -> Dense:
+        return Dense(
             units,
             activation=activation,
             use_bias=self.use_bias,

@@ -24,9 +24,10 @@ from typing import Any, Protocol
 import keras
 from keras import ops
 
-from bert4kexue.layers import Concatenate1D, Embedding, FirstToken
+from bert4kexue.layers import Concatenate1D, Embedding, FeedForward, FirstToken
 from bert4kexue.layers import LanguageModelMask as CausalMask
 from bert4kexue.layers import UnifiedLanguageModelMask as PrefixMask
+from bert4kexue.layers.dense import Dense, turned_kernels
 from bert4kexue.layers.embeddings import PositionEmbedding, SinusoidalPositionEmbedding
 from bert4kexue.models.calls import Call, calls_of
 from bert4kexue.ops.masking import causal_mask, first_group, unilm_mask, unilm_order
@@ -100,6 +101,26 @@ class PrefixDecoder:
         for call in self.calls:
             _check_call(call)
         self.limit = _position_limit(self.calls)
+        self._turned: dict[int, keras.Variable] = {}
+
+    def pack(self) -> None:
+        """Copy the kernels that steps read, turned for few rows; again after weights change.
+
+        Takes their memory a second time. See :func:`bert4kexue.layers.dense.turned_kernels`.
+        """
+        for call in self.calls:
+            if not (_attends(call.operation) or isinstance(call.operation, FeedForward)):
+                continue
+            for layer in vars(call.operation).values():
+                if not isinstance(layer, Dense) or layer.quantization_mode is not None:
+                    continue
+                kernel = layer.turned_kernel()
+                if id(layer) in self._turned:
+                    self._turned[id(layer)].assign(kernel)
+                else:
+                    held = keras.Variable(kernel, trainable=False, dtype=layer.compute_dtype)
+                    self._turned[id(layer)] = held
+                    self.variables.append(held)
 
     def start(self, inputs: Any, width: int, steps: int) -> tuple[Any, Any]:
         """See :class:`Decoder`; inputs are ``token_ids`` and ``segment_ids``, (b, n) int32, padded
@@ -161,6 +182,12 @@ class PrefixDecoder:
         self, tokens: Any, segments: Any, positions: Any, attend: Any, last: Any = None
     ) -> tuple[Any, list[Any]]:
         """Logits (b, n, v), or (b, 1, v) of the tokens at ``last`` (b,); and the caches."""
+        with turned_kernels(self._turned):
+            return self._run_layers(tokens, segments, positions, attend, last)
+
+    def _run_layers(
+        self, tokens: Any, segments: Any, positions: Any, attend: Any, last: Any
+    ) -> tuple[Any, list[Any]]:
         given = {"token": tokens, "segment": segments, "position": positions}
         values = {id(tensor): given[kind] for kind, tensor in self.inputs.items()}
         caches: list[Any] = []

@@ -158,7 +158,7 @@ class Search:
     def _scores(self, state: Any, logits: Any, knobs: Any) -> tuple[Any, tuple[Any, Any]]:
         """log-probabilities (b, w, c) under every rule, candidates (b, w, c) or ()."""
         w, v = self.settings.width, self.decoder.vocab_size
-        wrong = ops.any(ops.isnan(logits), axis=-1)  # (b, w)
+        wrong = ops.isnan(ops.sum(logits, axis=-1))  # (b, w); a sum is one pass, and keeps any NaN
         wrong = ops.any(ops.logical_and(wrong, Beams(*state["beams"]).sums > NEVER), axis=1)
         invalid = ops.logical_or(state["invalid"], ops.logical_and(wrong, ~state["stop"]))
         state = {**state, "invalid": invalid}

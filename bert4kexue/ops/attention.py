@@ -14,6 +14,7 @@ from keras import ops
 
 from bert4kexue.ops.masking import to_rank_four
 from bert4kexue.ops.normalization import at_least_float32
+from bert4kexue.ops.products import few_rows_product
 
 
 def attention_scores(
@@ -29,8 +30,9 @@ def attention_scores(
     if scale:
         query = query / math.sqrt(query.shape[-1])
     query = ops.transpose(query, (0, 2, 1, 3))  # (b, h, n, d)
-    key = ops.transpose(key, (0, 1, 3, 2) if keys_by_head else (0, 2, 3, 1))  # (b, h, d, m)
-    return ops.matmul(query, key)
+    if keys_by_head:
+        return few_rows_product(query, key)
+    return ops.matmul(query, ops.transpose(key, (0, 2, 3, 1)))  # (b, h, d, m) on the right
 
 
 def attention_normalize(

@@ -179,6 +179,22 @@ def test_outputs_follow_the_weights(unilm):
     assert [h.score for h in before[0]] != [h.score for h in after[0]]
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_packed_kernels_give_the_same_and_follow_the_weights_when_packed_again(unilm, rows):
+    sources = unilm.randomize(8).sources(8)[:1] * rows
+    packed = Generator(unilm.model, end_token_id=END, packed=True)
+    options = {"num_beams": 3, "num_return_sequences": 3, "max_new_tokens": STEPS}
+    before = beams(unilm, sources)
+    for one, other in zip(packed.generate(sources, **options), before, strict=True):
+        same(one, other)
+    unilm.randomize(9)
+    packed.pack()
+    after = beams(unilm, sources)
+    assert [h.score for h in before[0]] != [h.score for h in after[0]]
+    for one, other in zip(packed.generate(sources, **options), after, strict=True):
+        same(one, other)
+
+
 def test_what_cannot_be_is_said_and_not_done(unilm):
     unilm.randomize(0)
     generate = unilm.generator.generate

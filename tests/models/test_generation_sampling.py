@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
+from bert4kexue.ops.beam_search import largest
 from bert4kexue.ops.sampling import ban_repeated_ngrams, draw, penalize_repetition, renormalize
 
 DRAWS = 4096
@@ -174,3 +175,13 @@ def test_renormalizing_over_nothing_is_nothing_and_over_the_impossible_is_even()
     valid = ops.convert_to_tensor(np.array([[True, False], [True, True], [False] * 2, [False] * 2]))
     found = np.exp(to_numpy(renormalize(log_probs, valid)))
     np.testing.assert_allclose(found, [[1, 0], [0.5, 0.5], [0, 0], [0, 0]], atol=1e-6)
+
+
+@given(st.integers(0, 10**6), st.sampled_from([7, 1024, 1290, 4 * 2641, 21128]), st.integers(1, 5))
+@settings(max_examples=20, deadline=None)
+def test_the_largest_of_many_are_those_of_a_sort(seed, n, k):
+    x = np.random.RandomState(seed).permutation(2 * n).reshape(2, n).astype("float32")
+    x[0, : n - k] = -np.inf
+    values, places = (to_numpy(y) for y in largest(ops.convert_to_tensor(x), k))
+    np.testing.assert_array_equal(values, -np.sort(-x, axis=1)[:, :k])
+    np.testing.assert_array_equal(np.take_along_axis(x, places, axis=1), values)
