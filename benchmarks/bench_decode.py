@@ -336,7 +336,7 @@ def memory(size: str, batch: int, beams: int, length: int) -> dict[str, Any]:
     }
 
 
-def page(stored: dict[str, Any]) -> str:
+def page(stored: dict[str, Any], note: str = "") -> str:
     """docs/results/decoding.md."""
     lines = [
         "# Decoding speed",
@@ -348,11 +348,10 @@ def page(stored: dict[str, Any]) -> str:
         "The bert4keras way is `AutoRegressiveDecoder.beam_search` around `model.predict`, one "
         "sample at a time. Hugging Face is `generate` with its cache on a GPT-2 of the same size, "
         "with the preloaded library that gives MKL its fast path on AMD's processors. Ratios are "
-        "those of `Generator(model, packed=True)`; plain is without. Other work ran at the lowest "
-        "priority during this run: memory bandwidth was not all ours, nor all the peers'.",
+        "those of `Generator(model, packed=True)`; plain is without.",
         "",
-        "| model | samples | packed | plain | bert4keras way, 1 sample | Hugging Face | ratio to bert4keras "
-        "| ratio to Hugging Face | first call, s |",
+        "| model | samples | packed | plain | bert4keras way, 1 sample | Hugging Face "
+        "| ratio to bert4keras | ratio to Hugging Face | first call, s |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for size in SIZES:
@@ -369,6 +368,8 @@ def page(stored: dict[str, Any]) -> str:
                 f"| {r.get(f'to_huggingface_{batch}', '')} "
                 f"| {r['first_call_seconds'][f'ours_{batch}']} |"
             )
+    if note:
+        lines += ["", note]
     itself = [size for size in SIZES if stored.get(size, {}).get("bert4keras_itself")]
     if itself:
         lines += ["", f"bert4keras is bert4keras 0.11.5 itself for: {', '.join(itself)}."]
@@ -411,6 +412,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="batch, beam and length instead")
     parser.add_argument("--store", type=Path, help="JSON file that numbers are added to")
     parser.add_argument("--write", type=Path, help="write the page from --store; runs nothing")
+    parser.add_argument("--note", default="", help="what the page adds about this run")
     parser.add_argument("--serve", choices=("huggingface", "bert4keras"), help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
@@ -420,7 +422,7 @@ def main() -> None:
     if arguments.store and arguments.store.exists():
         stored = json.loads(arguments.store.read_text(encoding="utf-8"))
     if arguments.write:
-        arguments.write.write_text(page(stored), encoding="utf-8", newline="\n")
+        arguments.write.write_text(page(stored, arguments.note), encoding="utf-8", newline="\n")
         return None
     if arguments.table:
         result = table(arguments.size, arguments.rounds)

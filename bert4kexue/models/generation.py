@@ -79,7 +79,7 @@ class Generator:
     def pack(self) -> None:
         """Copy the kernels as the model has them now; see ``packed``."""
         if not hasattr(self.decoder, "pack"):
-            raise ValueError(f"packed=True: a {type(self.decoder).__name__} cannot pack its kernels")
+            raise ValueError(f"packed=True: {type(self.decoder).__name__} cannot pack its kernels")
         self.decoder.pack()
         self._functions.clear()
 
