@@ -109,8 +109,9 @@ def _weights(
         drawn = fmap.draw(query.shape[-1], seed if fmap.seed is None else fmap.seed)
         frequencies = ops.convert_to_tensor(drawn)
     left, right = (
-        np.float64(
-            ops.convert_to_numpy(fmap.expand(ops.convert_to_tensor(x, "float32"), frequencies))
+        np.asarray(
+            ops.convert_to_numpy(fmap.expand(ops.convert_to_tensor(x, "float32"), frequencies)),
+            np.float64,
         )
         for x in (query, key)
     )
