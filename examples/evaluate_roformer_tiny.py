@@ -281,7 +281,7 @@ def report(folder: Path, root: Path, limit: int | None = None) -> dict[str, floa
     scores: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as temporary:
         lines = Path(temporary) / "held_out.txt"
-        lines.write_text("\n".join(sample(texts)), encoding="utf-8")
+        lines.write_text("\n".join(sample(texts)), encoding="utf-8", newline="\n")
         records = Path(temporary) / "records"
         prepare(Corpus(paths=(lines,)), folder / "vocab.txt", records)
         found = masked_accuracy(model.whole, Records(records), folder / "vocab.txt")

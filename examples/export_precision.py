@@ -247,7 +247,9 @@ def main() -> None:
                 precision=precision,
                 sentences=sample,
             )
-            changes[precision] = json.loads((folder / "assets.extra" / "export.json").read_text())
+            changes[precision] = json.loads(
+                (folder / "assets.extra" / "export.json").read_text(encoding="utf-8")
+            )
             found.append(service_answers(precision, folder, material))
         print(precision, "done", flush=True)
     try:

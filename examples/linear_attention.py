@@ -167,7 +167,9 @@ def main() -> None:
     print("\n".join(page))
     if not args.smoke:
         args.output.mkdir(parents=True, exist_ok=True)
-        (args.output / "linear_attention.md").write_text("\n".join(page) + "\n", encoding="utf-8")
+        (args.output / "linear_attention.md").write_text(
+            "\n".join(page) + "\n", encoding="utf-8", newline="\n"
+        )
         draw(found, args.output / "linear_attention.png")
 
 

@@ -191,7 +191,7 @@ def main() -> None:
             "seconds": time.perf_counter() - begun,
         }
         print(name, json.dumps(results["maps"][name]), flush=True)
-        args.output.write_text(json.dumps(results, indent=1), encoding="utf-8")
+        args.output.write_text(json.dumps(results, indent=1), encoding="utf-8", newline="\n")
         keras.backend.clear_session()
 
 
