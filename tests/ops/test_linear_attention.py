@@ -23,6 +23,7 @@ MAPS = [
     {"kind": "limit", "order": 4},
 ]
 HEADS, SIZE, VALUES = 2, 3, 4
+EPSILON = np.finfo("float32").eps
 tensor = keras.ops.convert_to_tensor
 
 
@@ -83,6 +84,22 @@ class Case:
             weights = np.einsum("bhif,bhjf->bhij", left, right) * visible
             weights = weights / np.maximum(weights.sum(-1, keepdims=True), 1e-30)
         return (weights @ v).transpose(0, 2, 1, 3)
+
+    def rounding(self, structure):
+        """What float32 may be off by, (b, n, h, 1), in units of the values.
+
+        Where signed features cancel in a row's sum of weights, its digits are lost: the error grows
+        as the sum without signs over the sum. Infinite where hardly a digit is left.
+        """
+        if self.map.by_feature:
+            return np.float64(16 * EPSILON)
+        visible, left, right = self.visible(structure), self.features(self.q), self.features(self.k)
+        sums, without_signs = (
+            (np.einsum("bhif,bhjf->bhij", a, b) * visible).sum(-1)
+            for a, b in ((left, right), (abs(left), abs(right)))
+        )
+        error = 16 * EPSILON * without_signs / np.maximum(sums, 1e-30)
+        return np.where(error < 0.05, error, np.inf).transpose(0, 2, 1)[..., None]
 
     @property
     def shape(self):
@@ -163,8 +180,10 @@ def test_a_sequence_goes_on_from_its_state(spec, seed, cut):
             state=state,
         )
         pieces.append(to_numpy(output))
-    expected = case.dense("causal")
-    np.testing.assert_allclose(np.concatenate(pieces, 1), expected, rtol=1e-3, atol=2e-5)
+    error = abs(np.concatenate(pieces, 1) - case.dense("causal"))
+    bound = case.rounding("causal")
+    assert np.isfinite(bound).mean() > 0.8
+    assert np.all(error <= bound)
 
 
 @pytest.mark.parametrize("spec", MAPS, ids=str)
