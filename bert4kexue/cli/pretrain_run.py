@@ -73,24 +73,25 @@ def run(options: argparse.Namespace) -> int:
     from bert4kexue.training.pretraining import WarmupDecay
     from bert4kexue.training.run import PretrainingRun, plot_losses
 
+    devices = 1
     if options.devices == "all":
         if keras.backend.backend() != "jax":
             raise ValueError("--devices all needs KERAS_BACKEND=jax, which splits every batch")
+        devices = len(keras.distribution.list_devices())
         keras.distribution.set_distribution(keras.distribution.DataParallel())
     keras.utils.set_random_seed(options.seed)
     keras.config.set_dtype_policy(options.policy)
     masks = _masks(shares, options.packed)
     tasks, data = _tasks(options, shares)
-    scope = keras.RematScope(mode="full") if options.remat else keras.name_scope("pretraining")
-    with scope:
-        model, builder = build_pretrainer(
-            keys,
-            options.family,
-            masks,
-            with_nsp=bool({"nsp", "sop"} & shares.keys()),
-            checkpoint=options.checkpoint,
-            **_dropout(options.dropout),
-        )
+    model, builder = build_pretrainer(
+        keys,
+        options.family,
+        masks,
+        with_nsp=bool({"nsp", "sop"} & shares.keys()),
+        checkpoint=options.checkpoint,
+        rematerialize=options.remat,
+        **_dropout(options.dropout),
+    )
     accumulate = {"gradient_accumulation_steps": options.accumulate}
     optimizer = keras.optimizers.AdamW(
         WarmupDecay(
@@ -127,6 +128,7 @@ def run(options: argparse.Namespace) -> int:
         write_checkpoint=write,
         log_every=options.log_every,
         save_every=options.save_every,
+        devices=devices,
         settings=settings,
     )
     training.train(_report)

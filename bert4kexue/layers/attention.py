@@ -14,6 +14,7 @@ from keras import ops
 
 from bert4kexue.layers.dense import Dense
 from bert4kexue.layers.initializers import fresh
+from bert4kexue.layers.rematerialization import Rematerializable
 from bert4kexue.ops.attention import (
     NORMALIZATIONS,
     attention_normalize,
@@ -22,6 +23,7 @@ from bert4kexue.ops.attention import (
 )
 from bert4kexue.ops.masking import attention_mask, causal_mask
 from bert4kexue.ops.positions import apply_rotary_position_embeddings
+from bert4kexue.ops.rows import each_token
 
 
 class KeyValueCache(NamedTuple):
@@ -55,7 +57,7 @@ POSITION_BIASES: dict[str | None, PositionBias] = {
 
 
 @keras.saving.register_keras_serializable(package="bert4kexue")
-class MultiHeadAttention(keras.layers.Layer):
+class MultiHeadAttention(Rematerializable):
     """Multi-head attention (Vaswani et al., 2017).
 
     Inputs: a list ``[query (b, n, H), key (b, m, H), value (b, m, H)]``, then an attention bias
@@ -127,6 +129,10 @@ class MultiHeadAttention(keras.layers.Layer):
                 self.attention_dropout, name="dropout", dtype=self.dtype_policy
             )
 
+    def seed_generators(self) -> list[keras.random.SeedGenerator]:
+        """That of the attention weights' dropout."""
+        return [self.dropout.seed_generator] if self.attention_dropout else []
+
     def _dense(self, units: int, name: str, shape: tuple[int | None, ...]) -> Dense:
         dense = Dense(
             units,
@@ -151,9 +157,9 @@ class MultiHeadAttention(keras.layers.Layer):
         bias = rest.pop(0) if a_bias else None
         position = rest.pop(0) if p_bias else None
         output, scores = self.attend(
-            self._heads(self.q_dense(query), self.key_size),
-            self._heads(self.k_dense(key), self.key_size),
-            self._heads(self.v_dense(value), self.head_size),
+            self._heads(self.q_dense, query, self.key_size),
+            self._heads(self.k_dense, key, self.key_size),
+            self._heads(self.v_dense, value, self.head_size),
             key_mask=mask[2] if isinstance(mask, list | tuple) else None,
             bias=bias,
             position=position,
@@ -209,7 +215,7 @@ class MultiHeadAttention(keras.layers.Layer):
         mixed = effect.output(position, weights, mixed)
         shape = ops.shape(mixed)
         flat = ops.reshape(mixed, (shape[0], shape[1], self.heads * self.head_size))
-        return self.o_dense(flat), scores
+        return each_token(self.o_dense, flat), scores
 
     def init_cache(self, batch_size: int, capacity: int) -> KeyValueCache:
         """An empty cache for ``capacity`` positions, in the layer's compute precision."""
@@ -245,9 +251,9 @@ class MultiHeadAttention(keras.layers.Layer):
             whole sequence under the same mask, and the cache with the new positions written.
         """
         effect = _position_bias(p_bias)
-        query = self._heads(self.q_dense(x), self.key_size)
-        key = self._heads(self.k_dense(x), self.key_size)
-        value = self._heads(self.v_dense(x), self.head_size)
+        query = self._heads(self.q_dense, x, self.key_size)
+        key = self._heads(self.k_dense, x, self.key_size)
+        value = self._heads(self.v_dense, x, self.head_size)
         query, key = effect.rotate(position, query, key)
         cache = KeyValueCache(
             *(
@@ -283,18 +289,19 @@ class MultiHeadAttention(keras.layers.Layer):
             p_bias: name of the position bias.
         """
         effect = _position_bias(p_bias)
-        query = self._heads(self.q_dense(x), self.key_size)
-        key = self._heads(self.k_dense(x), self.key_size)
-        value = self._heads(self.v_dense(x), self.head_size)
+        query = self._heads(self.q_dense, x, self.key_size)
+        key = self._heads(self.k_dense, x, self.key_size)
+        value = self._heads(self.v_dense, x, self.head_size)
         query, key = effect.rotate(position, query, key)
         output, _ = self.attend(query, key, value, bias=allowed)
         room = [[0, 0], [0, 0], [0, capacity - ops.shape(x)[1]], [0, 0]]
         held = (ops.pad(ops.transpose(y, (0, 2, 1, 3)), room) for y in (key, value))
         return output, KeyValueCache(*held)
 
-    def _heads(self, x: Any, size: int) -> Any:
+    def _heads(self, dense: keras.layers.Dense, x: Any, size: int) -> Any:
         shape = ops.shape(x)
-        return ops.reshape(x, (shape[0], shape[1], self.heads, size))  # (b, n, h, d)
+        projected = each_token(dense, x)
+        return ops.reshape(projected, (shape[0], shape[1], self.heads, size))  # (b, n, h, d)
 
     def compute_mask(self, inputs: list[Any], mask: Any = None) -> Any:
         """The query's mask; the scores carry none."""

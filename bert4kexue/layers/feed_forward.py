@@ -9,16 +9,18 @@ import keras
 
 from bert4kexue.layers.dense import Dense
 from bert4kexue.layers.initializers import fresh
+from bert4kexue.layers.rematerialization import Rematerializable
 from bert4kexue.ops.activations import (
     Activation,
     deserialize_activation,
     resolve_activation,
     serialize_activation,
 )
+from bert4kexue.ops.rows import each_token
 
 
 @keras.saving.register_keras_serializable(package="bert4kexue")
-class FeedForward(keras.layers.Layer):
+class FeedForward(Rematerializable):
     """Dense, activation, Dense back to the input's width: (..., d) -> (..., d).
 
     Args:
@@ -75,7 +77,10 @@ class FeedForward(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """(..., d) -> (..., d)."""
-        x = self.i0_dense(inputs)  # (..., units)
+        return each_token(self._transform, inputs)
+
+    def _transform(self, inputs: Any) -> Any:
+        x = self.i0_dense(inputs)  # (b n, units)
         for k in range(1, len(self.activations)):
             x = x * getattr(self, f"i{k}_dense")(inputs)
         return self.o_dense(x)

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from bert4kexue.layers.rematerialization import Rematerializable
 from bert4kexue.ops.activations import (
     Activation,
     deserialize_activation,
@@ -17,7 +18,7 @@ from bert4kexue.ops.normalization import at_least_float32, normalize
 
 
 @keras.saving.register_keras_serializable(package="bert4kexue")
-class ScaleOffset(keras.layers.Layer):
+class ScaleOffset(Rematerializable):
     """x * gamma + beta over the last axis, computed in float32 at least.
 
     Args:

@@ -7,6 +7,7 @@ passes.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ import keras
 import numpy as np
 
 from bert4kexue.layers import LanguageModelMask, UnifiedLanguageModelMask
+from bert4kexue.layers.rematerialization import Rematerializable
 from bert4kexue.models.architecture import Architecture
 from bert4kexue.models.config import ModelConfig
 from bert4kexue.models.loading import assign_weights, plan_weights, write_weights
@@ -196,9 +198,17 @@ class Transformer:
         if name not in self.layers:
             if layer is None:
                 raise ValueError(f"apply() got no layer class, and there is no layer {name!r} yet")
-            self.layers[name] = layer(**{**kwargs, "name": name})
+            with self._scope_of(layer):
+                self.layers[name] = layer(**{**kwargs, "name": name})
         made = self.layers[name]
         return made if inputs is None else made(inputs, **arguments)
+
+    def _scope_of(self, layer: Callable[..., Any]) -> contextlib.AbstractContextManager[Any]:
+        # Of ours alone: Keras's layers would not survive it on TensorFlow and JAX.
+        ours = isinstance(layer, type) and issubclass(layer, Rematerializable)
+        if self.config.rematerialize and ours:
+            return keras.RematScope(mode="full")
+        return contextlib.nullcontext()
 
     def load_weights_from_checkpoint(self, checkpoint: Any) -> None:
         """Load an original checkpoint, checked both ways before anything is assigned.

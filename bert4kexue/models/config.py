@@ -114,6 +114,9 @@ class ModelConfig:
         with_mlm: token probabilities: True for softmax, or an activation (``'linear'`` for logits).
         hierarchical_position: True or a number: sequences longer than ``max_position``.
         custom_position_ids: a further input, Input-Position (b, n).
+        rematerialize: keep only what goes from layer to layer for the gradient and compute what is
+            inside of attention, feed-forward and normalization again (bert4keras's RECOMPUTE=1):
+            less memory, more time.
         residual_attention_scores: each block's scores are added to the next (RealFormer).
         ignore_invalid_weights: skip, with a warning, what the checkpoint lacks or holds in another
             shape.
@@ -147,6 +150,7 @@ class ModelConfig:
     hierarchical_position: bool | float | None = None
     custom_position_ids: bool = False
     residual_attention_scores: bool = False
+    rematerialize: bool = False
     ignore_invalid_weights: bool = False
     autoresize_weights: bool = False
 

@@ -1,13 +1,25 @@
-"""Picking rows: hypotheses of a sample, tokens of a sequence.
+"""Rows: hypotheses of a sample, tokens of a sequence, all tokens of a batch as one matrix.
 
 Axis letters: b samples, w hypotheses, k picked, n sequence.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from keras import ops
+
+
+def each_token(function: Callable[[Any], Any], x: Any) -> Any:
+    """What acts on each token alone, (b n, d) -> (b n, e), applied to x (b, n, d): (b, n, e).
+
+    A product of one matrix (b n, d) instead of b of (n, d): only so does TensorFlow fuse it with
+    its bias and activation.
+    """
+    shape = ops.shape(x)
+    flat = function(ops.reshape(x, (-1, shape[-1])))
+    return ops.reshape(flat, (*shape[:-1], flat.shape[-1]))
 
 
 def take_beams(x: Any, parents: Any) -> Any:

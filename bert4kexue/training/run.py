@@ -3,7 +3,8 @@
 Everything random is drawn from the seed and the number of the step: which objective is asked, which
 rows, what is hidden in them. A save holds weights, optimizer, the dropout's own generators and the
 counters, whole or not at all; after a kill the steps since the last save are taken again, the same
-steps. `loss.csv` is cut back to the save, so its curve has no seam.
+steps. Where dropout draws from a generator of the backend (torch), which no save can hold, that is
+seeded anew after every save. `loss.csv` is cut back to the save, so its curve has no seam.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 
 from bert4kexue._files import atomic_write
 from bert4kexue.training.event_log import EventLog
+from bert4kexue.training.objectives import Batch
 from bert4kexue.training.plan import Plan
 from bert4kexue.training.pretraining import Pretrainer
 
@@ -60,6 +62,7 @@ class PretrainingRun:
         write_checkpoint: writes the model for users, at every save.
         log_every: steps whose mean losses make one line of `loss.csv`.
         save_every: steps; a multiple of `log_every`.
+        devices: that split every batch; it is filled up with empty rows to a multiple of them.
         settings: what must not change between starts (config, data, objectives), as JSON.
 
     Raises:
@@ -77,6 +80,7 @@ class PretrainingRun:
         write_checkpoint: Callable[[Path], None] | None = None,
         log_every: int = 50,
         save_every: int = 500,
+        devices: int = 1,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         if not tasks:
@@ -89,7 +93,7 @@ class PretrainingRun:
         self.folder, self.model, self.tasks = Path(folder), model, dict(tasks)
         self.steps, self.seed = steps, seed
         self.write_checkpoint = write_checkpoint
-        self.log_every, self.save_every = log_every, save_every
+        self.log_every, self.save_every, self.devices = log_every, save_every, devices
         self.step = 0
         self.drawn = dict.fromkeys(self.tasks, 0)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +104,7 @@ class PretrainingRun:
     # --- training -----------------------------------------------------------------------------
 
     def train(self, report: Callable[[int, dict[str, float]], None] | None = None) -> None:
-        """Go on from the last save to the end.
+        """Go on from the last save to the end; global generators are seeded (`set_random_seed`).
 
         Args:
             report: told every `log_every` steps: the step, and rate and mean losses by name.
@@ -115,6 +119,8 @@ class PretrainingRun:
         losses: dict[str, list[float]] = {name: [] for name in self.tasks}
         try:
             while self.step < self.steps:
+                if self.step % self.save_every == 0:
+                    self._seed_backend()
                 name = self._draw()
                 loss = self._train_on(name)
                 if not np.isfinite(loss):
@@ -133,6 +139,10 @@ class PretrainingRun:
         finally:
             log.close()
 
+    def _seed_backend(self) -> None:
+        rng = np.random.default_rng([self.seed, 3, self.step])
+        keras.utils.set_random_seed(int(rng.integers(2**31)))
+
     def _draw(self) -> str:
         progress = self.step / self.steps
         weights = np.array([task.weight(progress) for task in self.tasks.values()], float)
@@ -146,7 +156,7 @@ class PretrainingRun:
         batch = self.tasks[name].plan.batch(self.drawn[name], rng)
         self.drawn[name] += 1
         self.model.reset_metrics()
-        return float(self.model.train_on_batch(batch))
+        return float(self.model.train_on_batch(filled_up(batch, self.devices)))
 
     def _log(
         self,
@@ -259,6 +269,20 @@ class PretrainingRun:
             with atomic_write(path, "w") as file:
                 json.dump(settings, file, ensure_ascii=False, indent=1, sort_keys=True)
                 file.write("\n")
+
+
+def filled_up(batch: Batch, devices: int) -> Batch:
+    """The batch with as many empty rows, or pairs of rows, as every device gets equally many of."""
+    rows = len(batch["token_ids"]) // (2 if "pair_weights" in batch else 1)
+    more = -rows % devices
+    if not more:
+        return batch
+
+    def filled(array: np.ndarray) -> np.ndarray:
+        empty = np.zeros((more * len(array) // rows, *array.shape[1:]), array.dtype)
+        return np.concatenate([array, empty])
+
+    return {key: filled(array) for key, array in batch.items()}
 
 
 def _numpy(variable: Any) -> np.ndarray:

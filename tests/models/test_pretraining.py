@@ -117,6 +117,42 @@ def test_training_lowers_the_loss(pretrainer):
     assert all(after < before for after, before in zip(last, first, strict=True))
 
 
+def test_accumulated_gradients_are_the_mean_of_their_batches(pretrainer):
+    model, _ = pretrainer
+    rng = np.random.default_rng(4)
+    batches = []
+    for _ in range(2):
+        token_ids = rng.integers(5, CONFIG["vocab_size"], (4, 6)).astype("int32")
+        batches.append(
+            {
+                "token_ids": token_ids,
+                "segment_ids": np.zeros_like(token_ids),
+                "positions": np.tile(np.arange(3, dtype="int32"), (4, 1)),
+                "labels": token_ids[:, :3].copy(),
+                "weights": np.ones((4, 3), "float32"),
+            }
+        )
+    start = [keras.ops.convert_to_numpy(v).copy() for v in model.trainable_variables]
+
+    def steps(batches, **options):
+        for variable, value in zip(model.trainable_variables, start, strict=True):
+            variable.assign(value)
+        model.compile(optimizer=keras.optimizers.SGD(0.5, **options))
+        for batch in batches:
+            model.train_on_batch(batch)
+        return [keras.ops.convert_to_numpy(v).copy() for v in model.trainable_variables]
+
+    alone = [steps([batch]) for batch in batches]
+    both = steps(batches, gradient_accumulation_steps=2)
+    waiting = steps(batches[:1], gradient_accumulation_steps=2)
+    for variable, value in zip(model.trainable_variables, start, strict=True):
+        variable.assign(value)
+    for before, first, second, after, idle in zip(start, *alone, both, waiting, strict=True):
+        np.testing.assert_allclose(after - before, (first + second) / 2 - before, atol=2e-6)
+        np.testing.assert_array_equal(idle, before)
+    assert max(np.abs(a - b).max() for a, b in zip(both, start, strict=True)) > 1e-3
+
+
 def test_a_batch_that_needs_what_is_not_there_is_told(pretrainer):
     model, _ = pretrainer
     ids = np.ones((2, 3), "int32")

@@ -203,12 +203,47 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
 
 def test_averages_are_what_is_written_and_training_goes_on_unaveraged(tmp_path):
     run = make_run(tmp_path, steps=4, only=("written",), use_ema=True, ema_momentum=0.5)
+    train, seen = run._train_on, []
+
+    def table():
+        found = [keras.ops.convert_to_numpy(v) for v in run.model.trainable_variables]
+        return next(np.array(v) for v in found if v.shape == embeddings_shape)
+
+    def watched(name):
+        loss = train(name)
+        seen.append(table())
+        return loss
+
+    embeddings_shape = (CONFIG["vocab_size"], CONFIG["hidden_size"])
+    run._train_on = watched
     run.train()
-    final = [keras.ops.convert_to_numpy(v) for v in run.model.trainable_variables]
-    embeddings = weights_of(tmp_path)["bert/embeddings/word_embeddings"]
-    raw = next(v for v in final if v.shape == embeddings.shape)
-    assert np.abs(embeddings - raw).max() > 1e-6
-    assert np.abs(embeddings - raw).max() < 1e-2
+    average = seen[0]
+    for weights in seen[1:]:
+        average = 0.5 * average + 0.5 * weights
+    written = weights_of(tmp_path)["bert/embeddings/word_embeddings"]
+    np.testing.assert_allclose(written, average, atol=1e-6)
+    assert np.abs(average - seen[-1]).max() > 1e-4
+    np.testing.assert_array_equal(table(), seen[-1])
+
+
+def test_every_epoch_hides_other_words_of_the_same_row(tmp_path):
+    run = make_run(tmp_path, only=("masked",))
+    plan, hidden = run.tasks["masked"].plan, []
+    run.model.train_on_batch = lambda batch: hidden.append(batch) or 1.0
+    for run.step in range(2 * plan.steps_per_epoch):
+        run._train_on("masked")
+    places = {}
+    for batch in hidden:
+        rows = batch["token_ids"].copy()
+        for row, at, ids, real in zip(
+            rows, batch["positions"], batch["labels"], batch["weights"] > 0, strict=True
+        ):
+            row[at[real]] = ids[real]
+            if real.any():
+                places.setdefault(tuple(row), []).append(tuple(sorted(at[real])))
+    assert all(len(found) == 2 for found in places.values()), "an epoch holds every row once"
+    other = sum(first != second for first, second in places.values())
+    assert other > 0.8 * len(places)
 
 
 def test_the_checkpoint_is_an_ordinary_one(undisturbed):
