@@ -33,8 +33,8 @@ class Rematerializable(keras.layers.Layer):
         places = [i for i, x in enumerate(flat) if _is_float(x)]
         variables = self.variables
         weights = [i for i, v in enumerate(variables) if _is_float(v)]
-        # Read now: what a variable holds when the gradient is computed may be another value.
-        held = [keras.ops.convert_to_tensor(v) for v in variables]
+        # Copied: a seed generator holds another seed by the time the gradient is computed.
+        held = [v.value if _is_float(v) else keras.ops.copy(v.value) for v in variables]
 
         def pure(*tensors: Any) -> Any:
             given, values = list(flat), list(held)

@@ -58,8 +58,8 @@ def run(prepared, output, devices, count):
         command += [f"--{option}", str(prepared / name)]
     command += ["--records", str(prepared / "records"), "--scored", str(prepared / "scored.jsonl")]
     command += ["--objective", "masked=1", "--objective", "scored=1", "--output", str(output)]
-    # Three rows of 16 a batch: a number that two devices cannot share without an empty row.
-    command += ["--steps", "6", "--length", "16", "--tokens", "48", "--dtype", "float32"]
+    # Seven rows of 16, or three pairs: what two devices cannot share without empty rows.
+    command += ["--steps", "6", "--length", "16", "--tokens", "112", "--dtype", "float32"]
     command += ["--log-every", "1", "--save-every", "2"]
     environment = os.environ | {
         "KERAS_BACKEND": "jax",
