@@ -244,9 +244,9 @@ class LinearAttention(MultiHeadAttention):
         return LinearState(*(take_beams(held, parents) for held in cache))
 
     def _projected(self, x: Any, position: Any, p_bias: str | None) -> tuple[Any, Any, Any]:
-        query = self._heads(self.q_dense(x), self.key_size)
-        key = self._heads(self.k_dense(x), self.key_size)
-        value = self._heads(self.v_dense(x), self.head_size)
+        query = self._heads(self.q_dense, x, self.key_size)
+        key = self._heads(self.k_dense, x, self.key_size)
+        value = self._heads(self.v_dense, x, self.head_size)
         return *self._placed(query, key, position, p_bias), value
 
     def _placed(self, query: Any, key: Any, position: Any, p_bias: str | None) -> tuple[Any, Any]:
