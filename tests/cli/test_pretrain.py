@@ -35,7 +35,7 @@ def test_from_text_to_a_checkpoint(tmp_path, capsys):
     run = ["pretrain", "run", "--records", records, "--vocab", vocabulary, "--config", str(config)]
     run += ["--output", output, "--steps", "4", "--length", "16", "--tokens", "64"]
     run += ["--objective", "masked=1", "--objective", "written=1", "--pairs", str(pairs)]
-    run += ["--log-every", "2", "--save-every", "4"]
+    run += ["--remat", "--log-every", "2", "--save-every", "4"]
     assert main(run) == 0
     assert main([*run[:-4], "--log-every", "2", "--save-every", "4"]) == 0  # done: nothing to do
     assert main(["pretrain", "evaluate", "--model", f"{output}/model", str(corpus)]) == 0
