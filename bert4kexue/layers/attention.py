@@ -1,28 +1,26 @@
-"""Multi-head attention with any position bias, and its cached step.
-
-Position biases are pairs of functions looked up by name, so that a new one is an entry in
-``POSITION_BIASES`` and no new branch in the layer.
-"""
+"""Multi-head attention with any position bias, and its cached step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import keras
 from keras import ops
 
 from bert4kexue.layers.dense import Dense
 from bert4kexue.layers.initializers import fresh
+from bert4kexue.layers.position_bias import find_position_bias
 from bert4kexue.layers.rematerialization import Rematerializable
 from bert4kexue.ops.attention import (
     NORMALIZATIONS,
     attention_normalize,
     attention_scores,
+    check_long_attention,
+    fused_attention,
     weighted_values,
 )
-from bert4kexue.ops.masking import attention_mask, causal_mask
-from bert4kexue.ops.positions import apply_rotary_position_embeddings
+from bert4kexue.ops.chunked_attention import by_query_chunks
+from bert4kexue.ops.masking import attention_mask, causal_mask, order_mask
 from bert4kexue.ops.rows import each_token
 
 
@@ -33,29 +31,6 @@ class KeyValueCache(NamedTuple):
     value: Any
 
 
-class PositionBias(NamedTuple):
-    """How a position tensor enters attention.
-
-    ``rotate(tensor, query, key) -> (query, key)`` acts before the product, ``add(tensor, scores,
-    query)`` on the scores, ``output(tensor, weights, mixed)`` on the weighted sum.
-    """
-
-    rotate: Callable[[Any, Any, Any], tuple[Any, Any]] = lambda tensor, query, key: (query, key)
-    add: Callable[[Any, Any, Any], Any] = lambda tensor, scores, query: scores
-    output: Callable[[Any, Any, Any], Any] = lambda tensor, weights, mixed: mixed
-
-
-def _rotary(tensor: Any, query: Any, key: Any) -> tuple[Any, Any]:
-    query, key = apply_rotary_position_embeddings(tensor, query, key)
-    return query, key
-
-
-POSITION_BIASES: dict[str | None, PositionBias] = {
-    None: PositionBias(),
-    "rotary": PositionBias(rotate=_rotary),
-}
-
-
 @keras.saving.register_keras_serializable(package="bert4kexue")
 class MultiHeadAttention(Rematerializable):
     """Multi-head attention (Vaswani et al., 2017).
@@ -63,8 +38,10 @@ class MultiHeadAttention(Rematerializable):
     Inputs: a list ``[query (b, n, H), key (b, m, H), value (b, m, H)]``, then an attention bias
     when ``a_bias`` is true, then a position tensor when ``p_bias`` is named:
 
-    - ``a_bias``: booleans, True where attention is allowed, or numbers added to the scores; shape
-      (n, m), (b, n, m) or (b, h, n, m).
+    - ``a_bias=True``: booleans, True where attention is allowed, or numbers added to the scores;
+      shape (n, m), (b, n, m) or (b, h, n, m).
+    - ``a_bias='order'``: integers (b or 1, n), the mask in short: a query sees the keys whose
+      number is its own or less.
     - ``p_bias='rotary'``: sinusoids (b or 1, n, key_size), interleaved.
 
     Keys that the value's mask hides are seen by no query. A row without a visible key gives finite
@@ -81,7 +58,18 @@ class MultiHeadAttention(Rematerializable):
         attention_dropout: rate at which weights are dropped in training.
         return_attention_scores: return ``[output, scores]``, the scaled scores (b, h, n, m) before
             mask and bias, as residual attention wants them.
+        query_chunk: compute so many queries at a time, in memory that grows with n rather than n^2;
+            the numbers are the same. None computes all at once.
+        fused: leave softmax attention to the backend's own operation where that computes the same;
+            see :func:`bert4kexue.ops.attention.fused_attention`.
+        log_n_scaling: the longest sequence of training: the scores of longer ones are scaled by
+            :func:`bert4kexue.ops.attention.log_length_scale` of it. None scales nothing.
         kernel_initializer: of the four kernels.
+
+    Raises:
+        ValueError: a normalization that is unknown, a `query_chunk` below 1 or beside
+            `return_attention_scores`, which are whole, a `log_n_scaling` below 2, or `fused` with
+            another normalization than softmax; when called, dropout of chunks in training.
     """
 
     def __init__(
@@ -95,6 +83,9 @@ class MultiHeadAttention(Rematerializable):
         attention_scale: bool = True,
         attention_dropout: float | None = None,
         return_attention_scores: bool = False,
+        query_chunk: int | None = None,
+        fused: bool = False,
+        log_n_scaling: int | None = None,
         kernel_initializer: Any = "glorot_uniform",
         **kwargs: Any,
     ) -> None:
@@ -103,6 +94,11 @@ class MultiHeadAttention(Rematerializable):
             raise ValueError(
                 f"normalization={normalization!r} is unknown: choose one of "
                 f"{sorted(NORMALIZATIONS)}"
+            )
+        check_long_attention(query_chunk, log_n_scaling, return_attention_scores)
+        if fused and normalization != "softmax":
+            raise ValueError(
+                f"fused=True computes a softmax, not normalization={normalization!r}: leave it out"
             )
         self.heads = heads
         self.head_size = head_size
@@ -113,6 +109,9 @@ class MultiHeadAttention(Rematerializable):
         self.attention_scale = attention_scale
         self.attention_dropout = attention_dropout
         self.return_attention_scores = return_attention_scores
+        self.query_chunk = query_chunk
+        self.fused = fused
+        self.log_n_scaling = log_n_scaling
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.supports_masking = True
 
@@ -148,20 +147,22 @@ class MultiHeadAttention(Rematerializable):
         self,
         inputs: list[Any],
         mask: Any = None,
-        a_bias: Any = None,
+        a_bias: bool | Literal["order"] | None = None,
         p_bias: str | None = None,
         training: bool | None = None,
     ) -> Any:
         """Attend; see the class for the inputs."""
         (query, key, value), rest = inputs[:3], list(inputs[3:])
         bias = rest.pop(0) if a_bias else None
+        order = bias if a_bias == "order" else None
         position = rest.pop(0) if p_bias else None
         output, scores = self.attend(
             self._heads(self.q_dense, query, self.key_size),
             self._heads(self.k_dense, key, self.key_size),
             self._heads(self.v_dense, value, self.head_size),
             key_mask=mask[2] if isinstance(mask, list | tuple) else None,
-            bias=bias,
+            bias=None if a_bias == "order" else bias,
+            order=order,
             position=position,
             p_bias=p_bias,
             training=training,
@@ -176,6 +177,7 @@ class MultiHeadAttention(Rematerializable):
         *,
         key_mask: Any = None,
         bias: Any = None,
+        order: Any = None,
         position: Any = None,
         p_bias: str | None = None,
         training: bool | None = None,
@@ -189,6 +191,7 @@ class MultiHeadAttention(Rematerializable):
             value: (b, m, h, e).
             key_mask: (b, m) booleans or None.
             bias: booleans or numbers, or None; see the class.
+            order: integers (b or 1, n), or None; see the class.
             position: the tensor of ``p_bias``.
             p_bias: name of the position bias.
             training: whether dropout acts.
@@ -196,26 +199,62 @@ class MultiHeadAttention(Rematerializable):
                 keys are rotated already.
 
         Returns:
-            The output (b, n, out_dim) and the scores (b, h, n, m) before mask and bias.
+            The output (b, n, out_dim) and the scores (b, h, n, m) before mask and bias, or None
+            where they were not computed whole.
         """
-        effect = _position_bias(p_bias)
+        effect = find_position_bias(p_bias)
         query, key = effect.rotate(position, query, key)
-        scores = attention_scores(query, key, scale=self.attention_scale, keys_by_head=by_head)
-        scores = effect.add(position, scores, query)
-        structural = bias is not None and _is_boolean(bias)
-        weights = attention_normalize(
-            scores,
-            mask=attention_mask(key_mask, bias if structural else None),
-            bias=None if structural else bias,
-            method=self.normalization,
-        )
-        if self.attention_dropout:
-            weights = self.dropout(weights, training=training)
-        mixed = weighted_values(weights, value, values_by_head=by_head)
-        mixed = effect.output(position, weights, mixed)
+        allowed = bias if bias is not None and _is_boolean(bias) else None
+        bias = None if allowed is not None else bias
+        drops = bool(self.attention_dropout and training)
+        fuses = self.fused and effect.only_rotates and not (drops or by_head)
+        # Whoever returns scores needs them whole; of float16 see fused_attention.
+        fuses = fuses and not self.return_attention_scores and self.compute_dtype != "float16"
+
+        def rows(q: Any, k: Any, v: Any, visible: Any, added: Any) -> tuple[Any, Any]:
+            mask = attention_mask(key_mask, visible)
+            options = {"trained_length": self.log_n_scaling}
+            if fuses and added is None:
+                return fused_attention(q, k, v, mask, scale=self.attention_scale, **options), None
+            scores = attention_scores(q, k, scale=self.attention_scale, keys_by_head=by_head)
+            scores = effect.add(position, scores, q)
+            weights = attention_normalize(scores, mask, added, self.normalization, **options)
+            if self.attention_dropout:
+                weights = self.dropout(weights, training=training)
+            mixed = weighted_values(weights, v, values_by_head=by_head)
+            return effect.output(position, weights, mixed), scores
+
+        if self.query_chunk is None or by_head:
+            visible = allowed if order is None else order_mask(order, order)
+            mixed, scores = rows(query, key, value, visible, bias)
+        else:
+            self._check_chunks(effect.only_rotates, p_bias, drops)
+            mixed = by_query_chunks(
+                lambda *parts: rows(*parts)[0],
+                *(query, key, value),
+                chunk=self.query_chunk,
+                allowed=allowed,
+                bias=bias,
+                order=order,
+                recompute=bool(training),
+            )
+            scores = None
         shape = ops.shape(mixed)
         flat = ops.reshape(mixed, (shape[0], shape[1], self.heads * self.head_size))
         return each_token(self.o_dense, flat), scores
+
+    def _check_chunks(self, only_rotates: bool, p_bias: str | None, drops: bool) -> None:
+        if not only_rotates:
+            raise ValueError(
+                f"{self.name!r}: query_chunk={self.query_chunk} does not know how to cut "
+                f"p_bias={p_bias!r}, which enters the scores: build it without query_chunk"
+            )
+        if drops:
+            raise ValueError(
+                f"{self.name!r}: attention_dropout={self.attention_dropout} drops weights that "
+                f"query_chunk={self.query_chunk} never holds together: train with "
+                "attention_dropout_rate=0, or without query_chunk"
+            )
 
     def init_cache(self, batch_size: int, capacity: int) -> KeyValueCache:
         """An empty cache for ``capacity`` positions, in the layer's compute precision."""
@@ -250,11 +289,7 @@ class MultiHeadAttention(Rematerializable):
             The output (b, k, out_dim), equal to rows start ... start + k - 1 of the call on the
             whole sequence under the same mask, and the cache with the new positions written.
         """
-        effect = _position_bias(p_bias)
-        query = self._heads(self.q_dense, x, self.key_size)
-        key = self._heads(self.k_dense, x, self.key_size)
-        value = self._heads(self.v_dense, x, self.head_size)
-        query, key = effect.rotate(position, query, key)
+        query, key, value = self._project(x, position, p_bias)
         cache = KeyValueCache(
             *(
                 ops.slice_update(
@@ -288,15 +323,18 @@ class MultiHeadAttention(Rematerializable):
             position: what ``p_bias`` takes, for the n positions.
             p_bias: name of the position bias.
         """
-        effect = _position_bias(p_bias)
-        query = self._heads(self.q_dense, x, self.key_size)
-        key = self._heads(self.k_dense, x, self.key_size)
-        value = self._heads(self.v_dense, x, self.head_size)
-        query, key = effect.rotate(position, query, key)
+        query, key, value = self._project(x, position, p_bias)
         output, _ = self.attend(query, key, value, bias=allowed)
         room = [[0, 0], [0, 0], [0, capacity - ops.shape(x)[1]], [0, 0]]
         held = (ops.pad(ops.transpose(y, (0, 2, 1, 3)), room) for y in (key, value))
         return output, KeyValueCache(*held)
+
+    def _project(self, x: Any, position: Any, p_bias: str | None) -> tuple[Any, Any, Any]:
+        """Rotated queries and keys, and values, of a sequence that attends to itself."""
+        query = self._heads(self.q_dense, x, self.key_size)
+        key = self._heads(self.k_dense, x, self.key_size)
+        value = self._heads(self.v_dense, x, self.head_size)
+        return *find_position_bias(p_bias).rotate(position, query, key), value
 
     def _heads(self, dense: keras.layers.Dense, x: Any, size: int) -> Any:
         shape = ops.shape(x)
@@ -341,15 +379,11 @@ class MultiHeadAttention(Rematerializable):
             "attention_scale": self.attention_scale,
             "attention_dropout": self.attention_dropout,
             "return_attention_scores": self.return_attention_scores,
+            "query_chunk": self.query_chunk,
+            "fused": self.fused,
+            "log_n_scaling": self.log_n_scaling,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
-
-
-def _position_bias(name: str | None) -> PositionBias:
-    if name not in POSITION_BIASES:
-        known = sorted(n for n in POSITION_BIASES if n)
-        raise ValueError(f"p_bias={name!r} is unknown: choose None or one of {known}")
-    return POSITION_BIASES[name]
 
 
 def _is_boolean(x: Any) -> bool:

@@ -211,8 +211,29 @@ class SinusoidalPositionEmbedding(_Positional):
         output_dim: d, even.
         merge_mode: as in :class:`PositionEmbedding`.
         custom_position_ids: inputs are [x (b, n, c), ids (b, n)].
+        interpolation: positions are divided by it, so that longer sequences than those of training
+            lie among its positions (Chen et al., 2023).
     """
+
+    def __init__(
+        self,
+        output_dim: int,
+        merge_mode: MergeMode = "add",
+        custom_position_ids: bool = False,
+        interpolation: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(output_dim, merge_mode, custom_position_ids, **kwargs)
+        if not 0 < interpolation < float("inf"):
+            raise ValueError(f"interpolation={interpolation!r} must be above 0")
+        self.interpolation = interpolation
 
     def vectors(self, positions: Any) -> Any:
         """Sinusoids of the positions."""
+        if self.interpolation != 1.0:
+            positions = ops.cast(positions, "float32") / self.interpolation
         return sinusoidal_embeddings(positions, self.output_dim)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "interpolation": self.interpolation}

@@ -13,7 +13,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from bert4kexue.layers.attention import MultiHeadAttention, _position_bias
+from bert4kexue.layers.attention import MultiHeadAttention
+from bert4kexue.layers.position_bias import find_position_bias
 from bert4kexue.ops.feature_maps import FeatureMap, feature_map
 from bert4kexue.ops.linear_attention import (
     LinearState,
@@ -250,7 +251,7 @@ class LinearAttention(MultiHeadAttention):
         return *self._placed(query, key, position, p_bias), value
 
     def _placed(self, query: Any, key: Any, position: Any, p_bias: str | None) -> tuple[Any, Any]:
-        query, key = _position_bias(p_bias).rotate(position, query, key)
+        query, key = find_position_bias(p_bias).rotate(position, query, key)
         if self.attention_scale:
             # In half of the exponent each: the kernel then sees q . k / sqrt(d).
             query, key = query / self.key_size**0.25, key / self.key_size**0.25

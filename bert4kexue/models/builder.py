@@ -47,6 +47,12 @@ class Transformer:
         name: str | None = None,
         layers: Mapping[str, keras.layers.Layer] | None = None,
     ) -> None:
+        if config.position_interpolation != 1.0 and self.architecture.position_bias is None:
+            raise ValueError(
+                f"position_interpolation={config.position_interpolation} stretches rotary "
+                f"positions, and {self.architecture.name!r} has none: leave it out, or read beyond "
+                "a table of positions with hierarchical_position=True"
+            )
         self.config = config
         self.prefix = prefix or ""
         self.name = name
@@ -142,11 +148,11 @@ class Transformer:
     def compute_attention_bias(self, inputs: Any = None) -> Any:
         """The application's mask, made once: (n, n) for lm, (b, n, n) for unilm, or None.
 
-        For linear attention it is the same mask as numbers (b or 1, n), since what is computed in
-        bounded memory must not take n^2 booleans.
+        With ``query_chunk`` and for linear attention it is the same mask as numbers (b or 1, n),
+        since what is computed in bounded memory must not take n^2 booleans.
         """
         if self._attention_bias is None:
-            as_order = self.config.attention == "linear"
+            as_order = self.config.attention == "linear" or self.config.query_chunk is not None
             if self.config.application == "lm":
                 self._attention_bias = self.apply(
                     self.inputs[0], LanguageModelMask, name="Attention-LM-Mask", as_order=as_order

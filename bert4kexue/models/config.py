@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bert4kexue.ops.activations import Activation
+from bert4kexue.ops.attention import check_long_attention
 from bert4kexue.ops.feature_maps import FeatureMap, feature_map
 
 Application = Literal["encoder", "lm", "unilm"]
@@ -118,6 +119,14 @@ class ModelConfig:
             inside of attention, feed-forward and normalization again (bert4keras's RECOMPUTE=1):
             less memory, more time.
         residual_attention_scores: each block's scores are added to the next (RealFormer).
+        query_chunk: attend with so many queries at a time: the same numbers, in memory that grows
+            with the length and not with its square. None attends with all at once.
+        fused_attention: leave attention to the backend's own operation; see
+            :func:`bert4kexue.ops.attention.fused_attention`.
+        log_n_scaling: the longest sequence of training; the scores of longer ones are scaled by
+            :func:`bert4kexue.ops.attention.log_length_scale` of it. None scales nothing.
+        position_interpolation: rotary positions are divided by it: 2 puts sequences of twice the
+            trained length among the positions of training (Chen et al., 2023).
         ignore_invalid_weights: skip, with a warning, what the checkpoint lacks or holds in another
             shape.
         autoresize_weights: resize, at loading, what the checkpoint holds in another width; see
@@ -151,6 +160,10 @@ class ModelConfig:
     custom_position_ids: bool = False
     residual_attention_scores: bool = False
     rematerialize: bool = False
+    query_chunk: int | None = None
+    fused_attention: bool = False
+    log_n_scaling: int | None = None
+    position_interpolation: float = 1.0
     ignore_invalid_weights: bool = False
     autoresize_weights: bool = False
 
@@ -186,6 +199,12 @@ class ModelConfig:
         for field in ("dropout_rate", "attention_dropout_rate"):
             if not 0.0 <= getattr(self, field) < 1.0:
                 raise ValueError(f"{field}={getattr(self, field)!r} must lie in [0, 1)")
+        check_long_attention(self.query_chunk, self.log_n_scaling, self.residual_attention_scores)
+        if not 0 < self.position_interpolation < float("inf"):
+            raise ValueError(
+                f"position_interpolation={self.position_interpolation!r} must be above 0: what "
+                "positions are divided by"
+            )
         if self.application not in get_args(Application):
             hint = (
                 " (what was called 'seq2seq' is 'unilm')" if self.application == "seq2seq" else ""
@@ -210,6 +229,12 @@ class ModelConfig:
             raise ValueError(
                 f"feature_map={self.feature_map!r} belongs to attention='linear', and the "
                 "attention is 'softmax': give both, or neither"
+            )
+        softmax_only = ("query_chunk", "fused_attention", "log_n_scaling")
+        if self.attention == "linear" and (given := [n for n in softmax_only if getattr(self, n)]):
+            raise ValueError(
+                f"{', '.join(given)} belong to softmax attention, and attention='linear' holds no "
+                "weights to cut, fuse or scale: leave them out"
             )
         if self.attention == "linear" and self.residual_attention_scores:
             raise ValueError(

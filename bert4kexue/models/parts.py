@@ -104,6 +104,7 @@ def rotary_table(b: Transformer, inputs: list[Any]) -> Any:
         output_dim=c.attention_key_size,
         merge_mode="zero",
         custom_position_ids=c.custom_position_ids,
+        interpolation=c.position_interpolation,
     )
 
 
@@ -173,6 +174,9 @@ def _attention_layer(c: ModelConfig) -> dict[str, Any]:
         "layer": MultiHeadAttention,
         "attention_dropout": c.attention_dropout_rate,
         "return_attention_scores": c.residual_attention_scores,
+        "query_chunk": c.query_chunk,
+        "fused": c.fused_attention,
+        "log_n_scaling": c.log_n_scaling,
     }
 
 

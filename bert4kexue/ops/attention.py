@@ -36,7 +36,12 @@ def attention_scores(
 
 
 def attention_normalize(
-    scores: Any, mask: Any = None, bias: Any = None, method: str = "softmax"
+    scores: Any,
+    mask: Any = None,
+    bias: Any = None,
+    method: str = "softmax",
+    *,
+    trained_length: int | None = None,
 ) -> Any:
     """Scores to weights over the last axis, with nothing where the mask is False.
 
@@ -47,6 +52,7 @@ def attention_normalize(
         method: ``'softmax'``; ``'squared_relu'``, relu(s)^2 / l (kexue.fm/archives/8934);
             ``'softmax_plus'``, softmax(s * log_512 max(l, 16)) (kexue.fm/archives/8823), where l is
             the number of keys that the query sees.
+        trained_length: scores, bias included, are multiplied by :func:`log_length_scale` of it.
 
     Returns:
         Weights of the scores' shape and dtype. A row that sees no key gets finite numbers, never
@@ -66,7 +72,60 @@ def attention_normalize(
         scores = ops.clip(scores, -65504.0, 65504.0)
     if bias is not None:
         scores = scores + ops.cast(to_rank_four(bias), scores.dtype)
+    if trained_length is not None:
+        scores = scores * log_length_scale(_visible(scores, mask), trained_length)
     return ops.cast(NORMALIZATIONS[method](scores, mask), dtype)
+
+
+def log_length_scale(visible: Any, trained_length: int) -> Any:
+    """max(1, log l / log N) of the keys that a query sees: kexue.fm/archives/8823.
+
+    Attention over l keys, l above the N of training, would spread its weight thinner than the model
+    has learned; scores that grow with log l keep its entropy. Up to N nothing changes, so that a
+    model trained without this factor computes there what it always did.
+
+    Args:
+        visible: l, a tensor of numbers of 1 or more.
+        trained_length: N, 2 or more.
+    """
+    return ops.maximum(ops.log(visible) / math.log(trained_length), 1.0)
+
+
+def fused_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    mask: Any = None,
+    *,
+    scale: bool = True,
+    trained_length: int | None = None,
+) -> Any:
+    """Softmax attention by Keras's own operation, which a backend may compute in one kernel.
+
+    Equal to :func:`attention_scores`, :func:`attention_normalize` and :func:`weighted_values` one
+    after the other in float32, bfloat16 and float64, for every boolean mask, rows that see nothing
+    included. Not in float16: JAX has no such product on CPUs, TensorFlow's overflows inside, and
+    torch does not hide a whole row evenly.
+
+    Whether it pays is the machine's matter; ``benchmarks/bench_long_attention.py --kinds softmax
+    fused`` measures it.
+
+    Args:
+        query: (b, n, h, d).
+        key: (b, m, h, d).
+        value: (b, m, h, e).
+        mask: booleans that broadcast to (b, h, n, m), or None.
+        scale: divide scores by sqrt(d).
+        trained_length: see :func:`attention_normalize`.
+
+    Returns:
+        (b, n, h, e).
+    """
+    if trained_length is not None:
+        visible = ops.transpose(visible_keys(mask, ops.shape(key)[1]), (0, 2, 1, 3))
+        query = query * ops.cast(log_length_scale(visible, trained_length), query.dtype)
+    factor = 1.0 / math.sqrt(query.shape[-1]) if scale else 1.0
+    return ops.dot_product_attention(query, key, value, mask=mask, scale=factor)
 
 
 def _hide(scores: Any, mask: Any) -> Any:
@@ -75,11 +134,15 @@ def _hide(scores: Any, mask: Any) -> Any:
     return scores if mask is None else ops.where(mask, scores, -1e30)
 
 
-def _visible(scores: Any, mask: Any) -> Any:
-    """How many keys each query sees, at least 1."""
+def visible_keys(mask: Any, keys: Any, dtype: str = "float32") -> Any:
+    """How many of ``keys`` keys each query sees, at least 1: (b or 1, h or 1, n or 1, 1)."""
     if mask is None:
-        return ops.cast(ops.shape(scores)[-1], scores.dtype)
-    return ops.maximum(ops.sum(ops.cast(mask, scores.dtype), axis=-1, keepdims=True), 1.0)
+        return ops.ones((1, 1, 1, 1), dtype) * ops.cast(keys, dtype)
+    return ops.maximum(ops.sum(ops.cast(mask, dtype), axis=-1, keepdims=True), 1.0)
+
+
+def _visible(scores: Any, mask: Any) -> Any:
+    return visible_keys(mask, ops.shape(scores)[-1], scores.dtype)
 
 
 def _softmax(scores: Any, mask: Any) -> Any:
@@ -110,3 +173,20 @@ def weighted_values(weights: Any, value: Any, *, values_by_head: bool = False) -
     if not values_by_head:
         value = ops.transpose(value, (0, 2, 1, 3))
     return ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
+
+
+def check_long_attention(
+    query_chunk: int | None, log_n_scaling: int | None, scores_returned: bool
+) -> None:
+    """Raise ValueError for values of these options that are out of range or contradict."""
+    for name, value, least in (
+        ("query_chunk", query_chunk, 1),
+        ("log_n_scaling", log_n_scaling, 2),
+    ):
+        if value is not None and (isinstance(value, bool) or value != int(value) or value < least):
+            raise ValueError(f"{name}={value!r} must be None or a whole number of {least} or more")
+    if query_chunk is not None and scores_returned:
+        raise ValueError(
+            f"query_chunk={query_chunk} never holds all scores, and residual attention "
+            "(return_attention_scores) hands all of them on: take one of the two"
+        )

@@ -40,6 +40,11 @@ CASES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         [X, IDS],
         {},
     ),
+    "sinusoid interpolated": (
+        make(layers.SinusoidalPositionEmbedding, 8, interpolation=2.5),
+        X,
+        {},
+    ),
     "add": (layers.Add, [X, X[:, ::-1]], {}),
     "concatenate": (layers.Concatenate1D, [X, X[:, :2]], {}),
     "first token": (layers.FirstToken, X, {}),
@@ -86,6 +91,16 @@ CASES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         make(layers.MultiHeadAttention, 2, 4, normalization="softmax_plus"),
         [X, X, X],
         {},
+    ),
+    "attention, chunks": (
+        make(layers.MultiHeadAttention, 2, 4, query_chunk=4, log_n_scaling=3),
+        [X, X, X, SEGMENTS],
+        {"a_bias": "order"},
+    ),
+    "attention, fused": (
+        make(layers.MultiHeadAttention, 2, 4, fused=True),
+        [X, X, X, ALLOWED],
+        {"a_bias": True},
     ),
     "attention, scores": (
         make(layers.MultiHeadAttention, 2, 4, return_attention_scores=True),
