@@ -143,8 +143,19 @@ def write_saved_model(
         for resource in signature.resources
     ]
     root.files = {role: tf.saved_model.Asset(str(file)) for role, file in (assets or {}).items()}
+    save_module(root, folder, traced)
+
+
+def save_module(module: Any, folder: Path, signatures: Any) -> None:
+    """`tf.saved_model.save`; what TensorFlow cannot write is an OSError.
+
+    Raises:
+        OSError: TensorFlow could not write, in its own words.
+    """
+    import tensorflow as tf
+
     try:
-        tf.saved_model.save(root, str(folder), signatures=traced)
+        tf.saved_model.save(module, str(folder), signatures=signatures)
     except tf.errors.OpError as error:
         raise OSError(f"TensorFlow could not write to {folder}: {error.message}") from error
 

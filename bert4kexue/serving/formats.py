@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import keras
 
 from bert4kexue._files import atomic_folder
-from bert4kexue.serving.export import default_signature, require_tensorflow
+from bert4kexue.serving.export import default_signature, require_tensorflow, save_module
 
 Format = Literal["openvino", "onnx"]
 OPSET = 18
@@ -42,6 +42,7 @@ def export_runtime(
     Raises:
         FileExistsError: the folder exists and ``overwrite`` is False.
         ImportError: the converter is not installed; the message names the extra.
+        OSError: it cannot be written, for instance because no space is left; nothing stays then.
         ValueError: another format, or one that has no such precision.
         RuntimeError: the backend is not TensorFlow.
     """
@@ -110,7 +111,7 @@ def _openvino(openvino: Any, model: keras.Model, folder: Path, precision: str) -
         root = tf.Module()
         concrete = function.get_concrete_function()
         root.held = list(concrete.variables)
-        tf.saved_model.save(root, scratch, signatures=concrete)
+        save_module(root, Path(scratch), concrete)
         converted = openvino.convert_model(scratch)
     for port in converted.inputs:
         name = next(name for name in inputs if any(name in given for given in port.get_names()))
@@ -118,7 +119,12 @@ def _openvino(openvino: Any, model: keras.Model, folder: Path, precision: str) -
     # Left to itself OpenVINO computes in bfloat16 wherever the processor can.
     hint = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
     (folder / "runtime.json").write_text(json.dumps(hint) + "\n", encoding="utf-8", newline="\n")
-    openvino.save_model(converted, folder / "model.xml", compress_to_fp16=False)
+    try:
+        openvino.save_model(converted, folder / "model.xml", compress_to_fp16=False)
+    except RuntimeError as error:
+        raise OSError(
+            f"OpenVINO could not write to {folder} ({error}): is there space left?"
+        ) from error
 
 
 def _onnx(tf2onnx: Any, model: keras.Model, folder: Path, precision: str) -> None:

@@ -36,7 +36,7 @@ from bert4kexue.serving.samples import (
     sample_inputs,
     write_recorded,
 )
-from bert4kexue.serving.task import Task, tasks_by_name
+from bert4kexue.serving.task import Task, in_utf8, tasks_by_name
 from bert4kexue.serving.warmup import write_warmup
 from bert4kexue.text.wordpiece import Tokenizer
 
@@ -63,8 +63,8 @@ def export_service(
         tasks: by name; each gives the signature NAME (ids in) and, with a tokenizer, NAME_text.
         path: the folder of all versions, whose last part is the model's name.
         tokenizer: of the models' vocabulary; None leaves the strings forms out.
-        maxlen: most tokens of a row made of strings; when None, the positions that the model knows,
-            and 512 where it has no limit of its own.
+        maxlen: most tokens of a row made of strings; when None, the positions that all models know,
+            and 512 where they have no limit of their own.
         precision: what the weights are stored in.
         inputs: ``'bert4keras'`` names ids ``Input-Token`` and ``Input-Segment``, float32.
         version: its number, 1 or more; None takes the next one.
@@ -79,24 +79,28 @@ def export_service(
         The numbered folder.
 
     Raises:
-        FileExistsError: the version exists and ``overwrite`` is False.
+        FileExistsError: the version exists and ``overwrite`` is False, or ``path`` is a file.
         OSError: it cannot be written, for instance because no space is left; nothing stays then.
-        ValueError: no tasks, a bad name, a version below 1, no sentences, or a tokenizer that no
-            graph can hold.
+        ValueError: no tasks, a bad name, a version below 1, no sentences or such as UTF-8 cannot
+            write, a tokenizer that no graph can hold or with ids that a model has no vectors for,
+            or a ``maxlen`` beyond a model's positions.
         RuntimeError: the backend is not TensorFlow.
     """
     require_tensorflow()
     path = Path(path)
     tasks = tasks_by_name(tasks)
     number = _version(path, version, overwrite)
-    if not sentences:
-        raise ValueError("an export is tried on sentences: give at least one")
+    _check_sentences(sentences)
     if more and (taken := [n for n in more if n.removesuffix("_text") in tasks]):
         raise ValueError(f"{taken} are names of tasks: give the further signatures others")
     first = next(iter(tasks.values())).model
-    size, _, positions = embedding_sizes(first)
+    size = embedding_sizes(first)[0]
     if maxlen is None:
-        maxlen = positions or MAXLEN
+        known = [embedding_sizes(task.model)[2] for task in tasks.values()]
+        maxlen = min((positions for positions in known if positions), default=MAXLEN)
+    if tokenizer is not None:
+        for name, task in tasks.items():
+            _check_fit(name, task, tokenizer, maxlen)
     options: dict[str, Any] = {"tokenizer": tokenizer, "maxlen": maxlen, "inputs": inputs}
     functions = forwards(tasks, precision)
     endpoints = both_forms(tasks, functions, **options)
@@ -144,6 +148,10 @@ def versions(path: Path) -> list[int]:
 
 
 def _version(path: Path, version: int | None, overwrite: bool) -> int:
+    if path.is_file():
+        raise FileExistsError(
+            f"a folder of versions is written here, but {path} is a file: choose another name"
+        )
     known = versions(path)
     if version is None:
         return known[-1] + 1 if known else 1
@@ -155,6 +163,36 @@ def _version(path: Path, version: int | None, overwrite: bool) -> int:
             "(--overwrite)"
         )
     return version
+
+
+def _check_sentences(sentences: Sequence[str]) -> None:
+    if isinstance(sentences, str):
+        raise ValueError(
+            f"sentences must be a list of strings, got one: write [{sentences[:20]!r}]"
+        )
+    if not sentences:
+        raise ValueError("an export is tried on sentences: give at least one")
+    for i, sentence in enumerate(sentences):
+        if not isinstance(sentence, str) or not in_utf8(sentence):
+            raise ValueError(
+                f"sentences[{i}] must be a string that UTF-8 can write, without lone surrogates, "
+                f"got {sentence[:20]!r}: decode bytes with errors='replace'"
+            )
+
+
+def _check_fit(name: str, task: Task, tokenizer: Tokenizer, maxlen: int) -> None:
+    size, _, positions = embedding_sizes(task.model)
+    largest = max(tokenizer._token_dict.values(), default=-1)
+    if size is not None and largest >= size:
+        raise ValueError(
+            f"the tokenizer has ids to {largest}, and the model of {name!r} vectors for 0 to "
+            f"{size - 1}: give the tokenizer of the vocabulary it was trained with"
+        )
+    if positions is not None and maxlen > positions:
+        raise ValueError(
+            f"maxlen={maxlen} is too large: the model of {name!r} has {positions} positions; give "
+            "that or less"
+        )
 
 
 def _assets(scratch: Path, tasks: Mapping[str, Task], tokenizer: Tokenizer | None) -> Any:

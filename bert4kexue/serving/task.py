@@ -66,7 +66,8 @@ def checked_labels(labels: Any, width: int | None, *, what: str) -> tuple[str, .
     """The labels, one for each of the model's scores.
 
     Raises:
-        ValueError: another number than scores, an empty one, one twice, or one with a line break.
+        ValueError: another number than scores, an empty one, one twice, or one with a line break
+            or a lone surrogate, which no file of labels can hold.
     """
     labels = tuple(labels)
     if width is not None and len(labels) != width:
@@ -74,12 +75,18 @@ def checked_labels(labels: Any, width: int | None, *, what: str) -> tuple[str, .
             f"{what} has {width} scores and {len(labels)} labels were given: give one for each, in "
             "the order of training"
         )
-    bad = [label for label in labels if not label or len(label.splitlines()) != 1]
+    bad = [label for label in labels if len(label.splitlines()) != 1 or not in_utf8(label)]
     if bad or len(set(labels)) != len(labels):
         raise ValueError(
-            f"labels must be different, not empty and on one line each, got {list(labels)!r}"
+            "labels must be different, not empty, on one line each and without lone surrogates, "
+            f"got {list(labels)!r}"
         )
     return labels
+
+
+def in_utf8(text: str) -> bool:
+    """Whether UTF-8 can write it; it cannot write half of a surrogate pair."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def tasks_by_name(tasks: Mapping[str, Task]) -> dict[str, Task]:

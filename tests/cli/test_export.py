@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -115,6 +116,14 @@ def test_versions_inputs_precision_and_sentences(folder, tmp_path, capsys):
     assert "variables/variables.index was changed" in capsys.readouterr().err
 
 
+def test_sentences_that_are_not_utf8_are_named(folder, tmp_path, capsys):
+    (tmp_path / "gbk.txt").write_bytes("今天".encode("gb18030"))
+    assert export(folder, tmp_path / "m", "--sentences", str(tmp_path / "gbk.txt")) == 2
+    error = capsys.readouterr().err
+    assert re.search(r"gbk\.txt is not UTF-8 \(byte 0xbd at 0\): convert it.*iconv", error)
+    assert not (tmp_path / "m").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -135,17 +144,36 @@ def test_a_mistake_is_one_line_and_nothing_is_written(folder, tmp_path, capsys, 
     assert not (tmp_path / "m").exists()
 
 
-def test_a_disk_that_takes_no_more_leaves_nothing(folder, tmp_path):
-    """A limit on the size of files stands for a full disk: TensorFlow's own writing fails."""
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "TensorFlow could not write to .*File too large"),
+        (["--format", "openvino"], "TensorFlow could not write to .*File too large"),
+        (["--format", "openvino", "late"], "OpenVINO could not write to .*is there space left"),
+        (["--format", "onnx"], "File too large"),
+    ],
+)
+def test_a_disk_that_takes_no_more_leaves_nothing(folder, tmp_path, words, message):
+    """A limit on the size of files stands for a full disk: the libraries' own writing fails."""
     pytest.importorskip("resource", reason="Windows has no such limit")
+    if words:
+        pytest.importorskip({"openvino": "openvino", "onnx": "tf2onnx"}[words[1]])
     code = (
         "import resource, signal, sys\n"
         "from bert4kexue.cli import main\n"
+        "def full():\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "if sys.argv[-1] == 'late':\n"
+        "    import openvino\n"
+        "    sys.argv.pop()\n"
+        "    save = openvino.save_model\n"
+        "    openvino.save_model = lambda *a, **k: (full(), save(*a, **k))\n"
+        "else:\n"
+        "    full()\n"
         "sys.exit(main(sys.argv[1:]))"
     )
-    words = ["export", "--model", str(folder), "--output", str(tmp_path / "m")]
+    words = ["export", "--model", str(folder), "--output", str(tmp_path / "m"), *words]
     done = subprocess.run(
         [sys.executable, "-c", code, *words],
         capture_output=True,
@@ -154,10 +182,9 @@ def test_a_disk_that_takes_no_more_leaves_nothing(folder, tmp_path):
         check=False,
     )
     assert done.returncode == 2, done.stderr[-2000:]
-    assert "TensorFlow could not write to" in done.stderr
-    assert "File too large" in done.stderr
+    assert re.search(message, done.stderr)
     assert "Traceback" not in done.stderr
-    assert list((tmp_path / "m").iterdir()) == []
+    assert not list(tmp_path.glob("m/*")) + list(tmp_path.glob(".m*"))
 
 
 def test_an_existing_folder_is_replaced_only_when_told(folder, tmp_path, capsys):

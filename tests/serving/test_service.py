@@ -335,18 +335,63 @@ def test_an_empty_batch_gives_empty_answers(served):
     assert served["kind_text"](text=empty)["label"].shape == (0,)
 
 
+def larger_tokenizer():
+    return Tokenizer({f"u{i}": i for i in range(CONFIG["vocab_size"] + 1)} | {"[UNK]": 0})
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda m, t: classification(m, ["a"]), "16 scores and 1 labels"),
+        (lambda m, t: classification(m, ["\ud800", *"abcdefghijklmno"]), "lone surrogates"),
         (lambda m, t: pointer(m), "start and end scores"),
         (lambda m, t: tagging(m, ["x"] * 30), "must be different"),
         (lambda m, t: filling(m, t, top=31), "top must be 1 to 30"),
-        (lambda m, t: export_service({"a_text": sentence_vectors(m)}, "x"), "cannot name a task"),
+        (lambda m, t: export(m, "a_text"), "cannot name a task"),
         (lambda m, t: export_service({}, "x"), "at least one task"),
-        (lambda m, t: export_service({"a": sentence_vectors(m)}, "x", version=0), "1 or more"),
+        (lambda m, t: export(m, version=0), "1 or more"),
+        (lambda m, t: export(m, tokenizer=larger_tokenizer()), r"ids to 30, and .* 0 to 29: give"),
+        (lambda m, t: export(m, tokenizer=t, maxlen=0), "maxlen=0 is too small"),
+        (lambda m, t: export(bert(), tokenizer=t, maxlen=33), "33 is too large.* 32 positions"),
+        (lambda m, t: export(m, tokenizer=t, sentences=[]), "give at least one"),
+        (lambda m, t: export(m, tokenizer=t, sentences="今天"), r"a list of strings.*\['今天'\]"),
+        (lambda m, t: export(m, tokenizer=t, sentences=["好", "a\ud800"]), r"sentences\[1\] must"),
+        (lambda m, t: export(m, tokenizer=t, sentences=[b"\xff"]), r"sentences\[0\] must"),
     ],
 )
-def test_a_mistake_is_told_before_anything_is_written(model, tokenizer, make, message):
+def test_a_mistake_is_told_before_anything_is_written(
+    model, tokenizer, make, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=message):
         make(model, tokenizer)
+    assert list(tmp_path.iterdir()) == []
+
+
+def export(model, name="a", **options):
+    return export_service({name: sentence_vectors(model)}, "x", **options)
+
+
+def bert():
+    return build_transformer_model(CONFIG, model="bert", with_pool="linear")
+
+
+def test_a_file_in_the_way_stays(model, tmp_path):
+    (tmp_path / "m").write_text("mine", encoding="utf-8")
+    with pytest.raises(FileExistsError, match="is a file: choose another name"):
+        export_service({"vectors": sentence_vectors(model)}, tmp_path / "m")
+    assert (tmp_path / "m").read_text(encoding="utf-8") == "mine"
+
+
+def test_an_export_tried_on_a_megabyte_is_cut_as_the_server_cuts(model, tokenizer, tmp_path):
+    path = export_service(
+        {"vectors": sentence_vectors(model)},
+        tmp_path / "m",
+        tokenizer=tokenizer,
+        sentences=["今天下雨" * (2**20 // 12)],
+    )
+    with np.load(path / "assets.extra" / "recorded.npz") as recorded:
+        assert recorded["vectors/in/token_ids"].shape == (1, 512)
+        np.testing.assert_allclose(
+            recorded["vectors_text/out/vectors"], recorded["vectors/out/vectors"], atol=1e-6
+        )
