@@ -102,30 +102,46 @@ def titles(root: Path, split: str = "train") -> list[str]:
     return [title for title, _ in topics(root, split)]
 
 
+def _review_files(root: Path, split: str) -> tuple[Iterator[str], Iterator[str]]:
+    """The reviews of bert4keras's sentiment set and of ChnSentiCorp, without their labels."""
+    members = {"train": ["train"], "held_out": ["valid", "test"]}[split]
+    sentiment = (
+        line.rsplit("\t", 1)[0]
+        for m in members
+        for line in _lines(
+            root / "bert4keras_examples/sentiment.zip", f"sentiment/sentiment.{m}.data"
+        )
+    )
+    members = {"train": ["train"], "held_out": ["dev", "test"]}[split]
+    chnsenticorp = (
+        line.partition("\t")[2]
+        for m in members
+        for line in list(_lines(root / "chnsenticorp/chnsenticorp.zip", f"{m}.tsv"))[1:]
+    )
+    return sentiment, chnsenticorp
+
+
+def reviews(root: Path, split: str = "train") -> list[str]:
+    """Whole reviews of both sets, which overlap; `split` "train" or "held_out"."""
+    return [text for part in _review_files(root, split) for text in part]
+
+
+def news_sentences(root: Path, split: str = "train") -> list[str]:
+    """Sentences of the People's Daily, in the paper's order; `split` "train" or "held_out"."""
+    return [s for s, _ in _tagged(root, {"train": "train.txt", "held_out": "dev.txt"}[split])]
+
+
 def running_text(root: Path, split: str = "train") -> dict[str, list[str]]:
     """Pieces of at most 62 characters per set, for `split` "train" or "held_out".
 
     What occurs among the training pieces is left out of the held-out ones: the two review sets
     overlap.
     """
-    members = {"train": ["train"], "held_out": ["valid", "test"]}[split]
-    sentiment = [
-        line.rsplit("\t", 1)[0]
-        for m in members
-        for line in _lines(
-            root / "bert4keras_examples/sentiment.zip", f"sentiment/sentiment.{m}.data"
-        )
-    ]
-    members = {"train": ["train"], "held_out": ["dev", "test"]}[split]
-    reviews = [
-        line.partition("\t")[2]
-        for m in members
-        for line in list(_lines(root / "chnsenticorp/chnsenticorp.zip", f"{m}.tsv"))[1:]
-    ]
-    news = [s for s, _ in _tagged(root, {"train": "train.txt", "held_out": "dev.txt"}[split])]
+    sentiment, chnsenticorp = (list(part) for part in _review_files(root, split))
+    news = news_sentences(root, split)
     sets = {
         "sentiment": sentiment,
-        "chnsenticorp": reviews,
+        "chnsenticorp": chnsenticorp,
         "people's daily": news,
         "thucnews": titles(root, split),
     }

@@ -12,7 +12,7 @@ _OBJECTIVES = """\
 objectives, each NAME=SHARE, drawn step by step in these shares; NAME=FIRST:LAST changes its share
 evenly over the run (scored=0:0.2 comes in later and later more often):
   masked    whole words of the records hidden (jieba's words)
-  nsp, sop  two pieces of a document or not; in the right order or not (bert)
+  nsp, sop  a document's sentences, then what follows or not; in the right order or not (bert)
   written   {"source": ..., "target": ...} of --pairs, the target written left to right (UniLM);
             a target may be a list of texts, each ended by [SEP]
   contrast  {"a": ..., "b": ...} of --similar, or pieces of the records; where b is a, it is
@@ -235,9 +235,9 @@ def _tasks(options: argparse.Namespace, shares: Shares) -> tuple[dict[str, Any],
         if name == "masked":
             return objectives.MaskedWords(running_text(name), special, packed=options.packed)
         if name in ("nsp", "sop"):
-            half = objectives.Windows(running_text(name).records, (options.length - 3) // 2)
+            both = objectives.Windows(running_text(name).records, options.length - 3)
             wrong = "random" if name == "nsp" else "swapped"
-            return objectives.SentencePairs(half, special, wrong)
+            return objectives.SentencePairs(both, special, wrong)
         if name == "written":
             kept = rows_of("pairs", source=str, target=str | list)
             rows = [(ids(row["source"]), target(row["target"])) for row in kept]

@@ -190,11 +190,13 @@ def hide_words(
 
 @dataclasses.dataclass(frozen=True)
 class SentencePairs:
-    """Two neighbouring pieces of a document, or something else: NSP and SOP, with masked words.
+    """A piece of a document cut in two where a sentence begins: NSP and SOP, with masked words.
 
-    Half of the rows hold a piece and the one after it. The others hold, for `wrong="random"`, a
-    piece of another document (next sentence prediction) and, for `wrong="swapped"`, the two in the
-    other order (sentence order prediction). Index 0 of the answer means "is next".
+    The place of the cut is drawn anew each time, as BERT's own data were made, so that short first
+    segments are as common as long ones. Half of the rows hold the two as they stand. The others
+    hold, for `wrong="random"`, the first and sentences of another document (next sentence
+    prediction) and, for `wrong="swapped"`, the two in the other order (sentence order prediction).
+    Index 0 of the answer means "is next".
     """
 
     windows: Windows
@@ -205,23 +207,21 @@ class SentencePairs:
     def __post_init__(self) -> None:
         if self.wrong not in ("random", "swapped"):
             raise ValueError(f"wrong must be 'random' or 'swapped', got {self.wrong!r}")
-        document, start, stop = self.windows.pieces.T
-        neighbours = (document[1:] == document[:-1]) & (start[1:] == stop[:-1])
-        object.__setattr__(self, "_firsts", np.flatnonzero(neighbours))
-        if not len(self._first_pieces()):
+        several = [i for i in range(len(self.windows)) if len(_inner_starts(self.windows[i]))]
+        object.__setattr__(self, "_rows", np.array(several, np.int64))
+        if not several:
             raise ValueError(
-                "no document has two pieces: sentence pairs need documents of several sentences, "
-                "longer than a window"
+                "no piece has two sentences: sentence pairs need documents of several sentences, "
+                "and rows long enough for two"
             )
 
-    def _first_pieces(self) -> np.ndarray:
-        return self._firsts  # type: ignore[attr-defined]
+    def _numbers(self) -> np.ndarray:
+        """(rows,) numbers of the windows that can be cut."""
+        return self._rows  # type: ignore[attr-defined]
 
     def lengths(self) -> np.ndarray:
         """[CLS] a [SEP] b [SEP]."""
-        sizes = self.windows.lengths()
-        firsts = self._first_pieces()
-        return sizes[firsts] + sizes[firsts + 1] + 3
+        return self.windows.lengths()[self._numbers()] + 3
 
     def batch(self, rows: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> Batch:
         """Rows of two segments, `is_next` 0 where they belong together."""
@@ -229,14 +229,14 @@ class SentencePairs:
         words = np.zeros(shape, bool)
         is_next, row_weights = np.zeros(shape[0], np.int32), np.zeros(shape[0], np.float32)
         for line, row in enumerate(rows):
-            at = int(self._first_pieces()[row])
-            first, second = self.windows[at], self.windows[at + 1]
+            at = int(self._numbers()[row])
+            first, second = _cut_in_two(self.windows[at], rng)
             if rng.random() < 0.5:
                 is_next[line] = 1
                 if self.wrong == "swapped":
                     first, second = second, first
                 else:
-                    second = self._another(at, len(second), rng)
+                    second = self._another(at, shape[1] - len(first) - 3, rng)
             pair = np.concatenate([first, second])
             ends = (len(first) + 1, len(pair) + 2)
             token_ids[line, : len(pair) + 3] = [
@@ -253,14 +253,30 @@ class SentencePairs:
         asked = hide_words(token_ids, words, self.special, rng, self.rate)
         return {"segment_ids": segment_ids, "is_next": is_next, "row_weights": row_weights, **asked}
 
-    def _another(self, at: int, length: int, rng: np.random.Generator) -> np.ndarray:
-        """A piece of another document, cut to the length that there is room for."""
+    def _another(self, at: int, room: int, rng: np.random.Generator) -> np.ndarray:
+        """Sentences of another document, as many as there is room for; cut where none fits whole.
+
+        They begin inside of a piece and end with a sentence, as right answers do: the shape must
+        not give the answer away.
+        """
         own = self.windows.pieces[at, 0]
         for _ in range(20):
-            other = int(rng.integers(len(self.windows)))
+            other = int(rng.choice(self._numbers()))
             if self.windows.pieces[other, 0] != own:
-                return self.windows[other][:length]
+                second = _cut_in_two(self.windows[other], rng)[1]
+                ends = [*_inner_starts(second), len(second)]
+                return second[: max((end for end in ends if end <= room), default=room)]
         raise ValueError("next sentence prediction needs more than one document")
+
+
+def _inner_starts(piece: np.ndarray) -> np.ndarray:
+    """Where sentences begin, the first excepted."""
+    return np.flatnonzero(piece[1:] & SENTENCE) + 1
+
+
+def _cut_in_two(piece: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    cut = int(rng.choice(_inner_starts(piece)))
+    return piece[:cut], piece[cut:]
 
 
 # --- rows with a source and a target ------------------------------------------------------------

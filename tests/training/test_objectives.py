@@ -120,7 +120,7 @@ def test_packed_rows_hold_every_piece_with_its_own_document():
 @pytest.mark.parametrize("wrong", ["random", "swapped"])
 def test_sentence_pairs_are_neighbours_or_not(wrong):
     documents = [np.asarray(d) for d in made_records(2, 12)]
-    windows = Windows(documents, 10)
+    windows = Windows(documents, 30)
     objective = SentencePairs(windows, SPECIAL, wrong, rate=0.01)
     rows = np.arange(len(objective.lengths()))
     width = int(objective.lengths().max())
@@ -213,7 +213,7 @@ def test_too_little_text_is_told():
     with pytest.raises(ValueError, match="no document of the records has 4 tokens"):
         Windows([np.array([7, 8], np.uint32)], 10)
     windows = Windows([np.arange(5, 12, dtype=np.uint32)], 10)
-    with pytest.raises(ValueError, match="no document has two pieces"):
+    with pytest.raises(ValueError, match="no piece has two sentences"):
         SentencePairs(windows, SPECIAL)
     with pytest.raises(ValueError, match="wrong must be"):
         SentencePairs(windows, SPECIAL, wrong="other")

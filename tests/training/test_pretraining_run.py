@@ -284,7 +284,7 @@ def test_sentence_pairs_train_with_the_next_sentence_head(tmp_path):
     builder.load_weights_from_checkpoint(random_checkpoint(CONFIG, "bert", seed=1))
     model.compile(optimizer=keras.optimizers.AdamW(1e-3))
     special = Special(2, 3, 4, CONFIG["vocab_size"])
-    plan = Plan(SentencePairs(Windows(documents(), 6), special), 128, 16, [0])
+    plan = Plan(SentencePairs(Windows(documents(), 13), special), 128, 16, [0])
     run = PretrainingRun(
         tmp_path, model, {"next": Task(plan)}, steps=4, seed=0, log_every=2, save_every=4
     )
