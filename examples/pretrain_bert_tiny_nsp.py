@@ -1,4 +1,4 @@
-"""Train the small BERT with NSP and MLM heads that the project ships, by `bert4kexue pretrain`.
+"""Train a small BERT with NSP and MLM heads, by `bert4kexue pretrain`.
 
     BERT4KEXUE_DATA=... python examples/pretrain_bert_tiny_nsp.py runs/nsp --steps 2600
 
@@ -9,7 +9,7 @@ RoFormer in `pretrained/`, which was trained on the same sets; positions, pooler
 new. `--from-nothing` begins at random.
 
 The run can be stopped at any moment and goes on when the command is given again.
-What it scores is in docs/results/zero_shot.md.
+`bert4kexue zeroshot eval` measures what comes of it.
 """
 
 from __future__ import annotations

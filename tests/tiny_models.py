@@ -29,14 +29,14 @@ def tiny_tokenizer(characters=CHARACTERS):
     return Tokenizer(tiny_vocabulary(characters), do_lower_case=True)
 
 
-def tiny_model(characters=CHARACTERS, seed=0, **options):
+def tiny_model(characters=CHARACTERS, seed=0, family="roformer", **options):
     import keras
 
     from bert4kexue.models import build_transformer_model
 
     keras.utils.set_random_seed(seed)
     config = CONFIG | {"vocab_size": len(tiny_vocabulary(characters))}
-    return build_transformer_model(config, model="roformer", **options)
+    return build_transformer_model(config, model=family, **options)
 
 
 def save_tiny_model(folder, characters=CHARACTERS, seed=0):

@@ -12,7 +12,18 @@ import sys
 from collections.abc import Sequence
 
 from bert4kexue import __version__
-from bert4kexue.cli import closed_form, density, export, flops, inspect, jl, pretrain, similar, trie
+from bert4kexue.cli import (
+    closed_form,
+    density,
+    export,
+    flops,
+    inspect,
+    jl,
+    pretrain,
+    similar,
+    trie,
+    zeroshot,
+)
 
 _EPILOG = """\
 examples:
@@ -34,7 +45,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"bert4kexue {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (inspect, similar, export, closed_form, jl, trie, pretrain, flops, density):
+    groups = (inspect, similar, zeroshot, export, closed_form, jl, trie, pretrain, flops, density)
+    for group in groups:
         group.add(commands)
     return parser
 

@@ -38,8 +38,8 @@ class SortedPredictor:
     """Predicts with a model of ids, sentences sorted by length.
 
     Args:
-        model: a functional model of Input-Token and perhaps Input-Segment, (b, n) each. It is left
-            as it is; its weights are shared.
+        model: a functional model of Input-Token and perhaps Input-Segment and Input-Position,
+            (b, n) each. It is left as it is; its weights are shared.
         tokens_per_batch: about so many tokens run together, padding included.
         jit_compile: compile every shape with XLA: worth it for many batches of few lengths, or on a
             GPU.
@@ -47,7 +47,8 @@ class SortedPredictor:
             compiled anew.
 
     Raises:
-        ValueError: the model does not take one or two inputs of ids (b, n), or a number is below 1.
+        ValueError: the model does not take one to three inputs of ids (b, n), or a number is below
+            1.
 
     Example::
 
@@ -64,10 +65,10 @@ class SortedPredictor:
         multiple: int | None = None,
     ) -> None:
         inputs = getattr(model, "inputs", None)
-        if not inputs or len(inputs) > 2 or any(len(x.shape) != 2 for x in inputs):
+        if not inputs or len(inputs) > 3 or any(len(x.shape) != 2 for x in inputs):
             raise ValueError(
-                "SortedPredictor takes a model of token ids (b, n) and perhaps segment ids (b, n); "
-                f"got inputs {[tuple(x.shape) for x in inputs or []]}"
+                "SortedPredictor takes a model of token ids (b, n) and perhaps segment ids and "
+                f"position ids (b, n); got inputs {[tuple(x.shape) for x in inputs or []]}"
             )
         self.static = jit_compile or keras.backend.backend() == "jax"
         self.multiple = multiple if multiple is not None else (8 if self.static else 1)
@@ -109,7 +110,7 @@ class SortedPredictor:
         begun = time.perf_counter()
         shapes = list(dict.fromkeys(batch.shape for batch in self.plan(lengths)))
         for shape in shapes if self.static else shapes[:3]:
-            self._model.predict_on_batch(self._inputs(np.ones(shape, np.int32), None))
+            self._model.predict_on_batch(self._inputs(np.ones(shape, np.int32)))
         return time.perf_counter() - begun
 
     def predict(
@@ -117,6 +118,7 @@ class SortedPredictor:
         token_ids: Ids,
         segment_ids: Ids | None = None,
         *,
+        position_ids: Ids | None = None,
         progress: Callable[[Iterable[Batch]], Iterable[Batch]] | None = None,
     ) -> Any:
         """Predict, in the order of the rows.
@@ -125,6 +127,7 @@ class SortedPredictor:
             token_ids: N rows of ids, as lists or as one array (N, n) padded with 0 at the end.
             segment_ids: N rows of the same lengths, or an array of the same shape; None for a model
                 without them or for all 0.
+            position_ids: likewise, for a model with custom positions; None for 0, 1, 2, ...
             progress: wraps the list of batches while it is run through; `tqdm.tqdm`, say.
 
         Returns:
@@ -133,17 +136,19 @@ class SortedPredictor:
             model has several outputs.
 
         Raises:
-            ValueError: no rows, or segments of another length than their tokens.
+            ValueError: no rows, or segments or positions of another length than their tokens.
         """
         rows, lengths = _rows(token_ids)
-        segments = None if segment_ids is None else _segments(segment_ids, lengths)
+        more = [
+            None if ids is None else _beside(ids, lengths, name)
+            for ids, name in ((segment_ids, "segment"), (position_ids, "position"))
+        ]
         batches = self.plan(lengths)
         found: list[list[Any]] = [[None] * len(rows) for _ in self._model.outputs]
         sequences = [len(x.shape) > 1 and x.shape[1] is None for x in self._model.outputs]
         for batch in batches if progress is None else progress(batches):
-            ids = _padded(rows, batch)
-            inputs = self._inputs(ids, None if segments is None else _padded(segments, batch))
-            outputs = self._model.predict_on_batch(inputs)
+            padded = [None if ids is None else _padded(ids, batch) for ids in more]
+            outputs = self._model.predict_on_batch(self._inputs(_padded(rows, batch), *padded))
             for kept, output, is_sequence in zip(
                 found, outputs if isinstance(outputs, list) else [outputs], sequences, strict=True
             ):
@@ -156,10 +161,20 @@ class SortedPredictor:
         ]
         return results if len(results) > 1 else results[0]
 
-    def _inputs(self, token_ids: np.ndarray, segment_ids: np.ndarray | None) -> Any:
-        if len(self._model.inputs) == 1:
+    def _inputs(
+        self,
+        token_ids: np.ndarray,
+        segment_ids: np.ndarray | None = None,
+        position_ids: np.ndarray | None = None,
+    ) -> Any:
+        count = len(self._model.inputs)
+        if count == 1:
             return token_ids
-        return [token_ids, np.zeros_like(token_ids) if segment_ids is None else segment_ids]
+        if segment_ids is None:
+            segment_ids = np.zeros_like(token_ids)
+        if position_ids is None:
+            position_ids = np.broadcast_to(np.arange(token_ids.shape[1]), token_ids.shape)
+        return [token_ids, segment_ids, position_ids][:count]
 
 
 def _rows(token_ids: Ids) -> tuple[Ids, np.ndarray]:
@@ -173,16 +188,16 @@ def _rows(token_ids: Ids) -> tuple[Ids, np.ndarray]:
     return token_ids, np.array([len(row) for row in token_ids])
 
 
-def _segments(segment_ids: Ids, lengths: np.ndarray) -> Ids:
-    if len(segment_ids) != len(lengths):
-        raise ValueError(f"{len(lengths)} rows of token_ids and {len(segment_ids)} of segment_ids")
-    short = [i for i, n in enumerate(lengths) if len(segment_ids[i]) < n]
+def _beside(ids: Ids, lengths: np.ndarray, name: str) -> Ids:
+    if len(ids) != len(lengths):
+        raise ValueError(f"{len(lengths)} rows of token_ids and {len(ids)} of {name}_ids")
+    short = [i for i, n in enumerate(lengths) if len(ids[i]) < n]
     if short:
         i = short[0]
         raise ValueError(
-            f"row {i} has {lengths[i]} tokens and {len(segment_ids[i])} segment ids: one a token"
+            f"row {i} has {lengths[i]} tokens and {len(ids[i])} {name} ids: one a token"
         )
-    return segment_ids
+    return ids
 
 
 def _padded(rows: Any, batch: Batch) -> np.ndarray:
