@@ -172,17 +172,17 @@ def layer_cost(
         return _gated_unit(shape, n, causal)
     widths = 2 * heads * shape.d + 2 * heads * shape.d_v
     projections = matrix_product(n, hidden, widths)
-    core, soft, features = _core(shape, n, n, causal)
+    core, soft, features = core_cost(shape, n, n, causal)
     if shape.cross_attention:
         _positive("source", source)
         projections += matrix_product(n, hidden, heads * (shape.d + shape.d_v))
         projections += matrix_product(source, hidden, heads * (shape.d + shape.d_v))
-        more, more_soft, more_features = _core(shape, n, source, False)
+        more, more_soft, more_features = core_cost(shape, n, source, False)
         core, soft, features = core + more, soft + more_soft, features + more_features
     ways = 3 if shape.gated_feed_forward else 2
     feed_forward = matrix_product(n, hidden, ways * shape.feed_forward)
     norms = 3 if shape.cross_attention else 2
-    element_wise = soft + Cost(0, n * (_NORM * norms * hidden + _ACTIVATION * shape.feed_forward))
+    element_wise = soft + Cost(0, n * (NORM * norms * hidden + ACTIVATION * shape.feed_forward))
     parts = {
         "projections": projections,
         "core": core,
@@ -195,15 +195,16 @@ def layer_cost(
 # Operations a number: softmax is a maximum, a difference, an exponential, a sum and a quotient;
 # normalization a mean, a variance (three), a difference, a quotient, a scale and an offset; a gelu
 # is taken for one function and three products.
-_SOFTMAX, _NORM, _ACTIVATION = 5, 8, 4
+SOFTMAX, NORM, ACTIVATION = 5, 8, 4
 
 
-def _core(shape: Shape, n: int, keys: int, causal: bool) -> tuple[Cost, Cost, Cost]:
+def core_cost(shape: Shape, n: int, keys: int, causal: bool) -> tuple[Cost, Cost, Cost]:
+    """The attention core of n queries and so many keys, its element-wise part, its features."""
     heads, d, d_v, m = shape.heads, shape.d, shape.d_v, shape.m
     if shape.attention == "softmax":
         pairs = n * (n + 1) // 2 if causal else n * keys
         core = matrix_product(pairs, d, 1, heads) + matrix_product(pairs, d_v, 1, heads)
-        return core, Cost(0, _SOFTMAX * pairs * heads), Cost()
+        return core, Cost(0, SOFTMAX * pairs * heads), Cost()
     core = matrix_product(keys, m, d_v, heads) + matrix_product(n, m, d_v, heads)
     # The denominator: a sum of features of the keys, and its product with those of each query.
     soft = Cost(0, heads * (keys * m + 2 * n * m + n * d_v) + heads * (n + keys) * m)
@@ -223,7 +224,7 @@ def _gated_unit(shape: Shape, n: int, causal: bool) -> dict[str, Cost]:
         "projections": matrix_product(n, hidden, 2 * e + s) + matrix_product(n, e, hidden),
         "core": core,
         "feed_forward": Cost(),
-        "element_wise": Cost(0, 3 * pairs + n * (_NORM * hidden + _ACTIVATION * (2 * e + s) + e)),
+        "element_wise": Cost(0, 3 * pairs + n * (NORM * hidden + ACTIVATION * (2 * e + s) + e)),
     }
 
 
@@ -238,7 +239,7 @@ def transformer_cost(
     }
     n, hidden = length * batch, shape.hidden
     width = shape.embedding or hidden
-    parts["embeddings"] = Cost(0, n * (2 + _NORM) * width)
+    parts["embeddings"] = Cost(0, n * (2 + NORM) * width)
     if width != hidden:
         parts["embeddings"] += matrix_product(n, width, hidden)
     if shape.vocabulary:
@@ -246,7 +247,7 @@ def transformer_cost(
         parts["head"] = (
             matrix_product(n, hidden, width)
             + matrix_product(n, width, shape.vocabulary)
-            + Cost(0, n * (_ACTIVATION + _NORM) * width)
+            + Cost(0, n * (ACTIVATION + NORM) * width)
         )
     return parts
 
@@ -264,7 +265,7 @@ def decoding_step(shape: Shape, past: int, *, batch: int = 1) -> dict[str, Cost]
     if shape.attention == "softmax" and not shape.gated_unit:
         keys = past + 1
         parts["core"] = matrix_product(keys, shape.d + shape.d_v, 1, shape.heads)
-        soft = Cost(0, _SOFTMAX * shape.heads * past)
+        soft = Cost(0, SOFTMAX * shape.heads * past)
         parts["element_wise"] = parts["element_wise"] + soft
     elif shape.gated_unit:
         parts["core"] = matrix_product(past + 1, shape.d + shape.feed_forward, 1)
