@@ -19,12 +19,11 @@ Axis letters: b batch, h heads, n queries, m keys, d head size, e value size, f 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
 from keras import ops
 
+from bert4kexue.ops.blocks import even, in_blocks, in_line, joined, smaller
 from bert4kexue.ops.feature_maps import FeatureMap
 from bert4kexue.ops.normalization import at_least_float32
 
@@ -275,13 +274,13 @@ def _gather(phi: _Phi, key: Any, value: Any, real: Any, state: LinearState) -> L
     n, size = ops.shape(key)[2], phi.block(key)
     if isinstance(n, int) and n <= size:
         return _add(phi, state, key, value, real)
-    joined, parts = _joined(key, value, real)
+    together, parts = joined(key, value, real)
 
     def body(carry: Any, block: Any) -> tuple[Any, Any]:
         after = tuple(_add(phi, LinearState(*carry), *parts(block)))
         return after, after
 
-    carry, _ = ops.scan(body, tuple(state), _in_blocks(joined, _smaller(size, n)))
+    carry, _ = ops.scan(body, tuple(state), in_blocks(together, even(size, n)))
     return LinearState(*carry)
 
 
@@ -290,8 +289,8 @@ def _read(phi: _Phi, query: Any, state: LinearState) -> Any:
     n, size = ops.shape(query)[2], phi.block(query)
     if isinstance(n, int) and n <= size:
         return _read_block(phi, query, state)
-    blocks = _in_blocks(query, _smaller(size, n))
-    return _in_line(ops.map(lambda q: _read_block(phi, q, state), blocks), n)
+    blocks = in_blocks(query, even(size, n))
+    return in_line(ops.map(lambda q: _read_block(phi, q, state), blocks), n)
 
 
 def _causal(
@@ -299,10 +298,10 @@ def _causal(
 ) -> tuple[Any, LinearState]:
     """As :func:`_causal_block` for any length, block by block."""
     n, size = ops.shape(query)[2], phi.block(query)
-    chunk = _smaller(_CHUNK, n)
-    size = _smaller(size, _rounded_up(n, chunk))
-    joined, parts = _joined(query, key, value, real)
-    blocks = _in_blocks(joined, size)
+    chunk = smaller(_CHUNK, n)
+    size = even(size, n, chunk)
+    together, parts = joined(query, key, value, real)
+    blocks = in_blocks(together, size)
     if isinstance(n, int) and n <= size:
         q, k, v, r = parts(blocks[0])
         output, last = _causal_block(phi, q, k, v, r, state, chunk)
@@ -317,43 +316,4 @@ def _causal(
     # The output is carried too, and read by nobody: on TensorFlow a scan gives what it carries.
     nothing = ops.zeros((b, h, size, value.shape[-1] - 1), dtype=value.dtype)
     (_, *carry), (outputs, *_) = ops.scan(body, (nothing, *state), blocks)
-    return _in_line(outputs, n), LinearState(*carry)
-
-
-def _joined(*arrays: Any) -> tuple[Any, Callable[[Any], list[Any]]]:
-    """Arrays (b, h, n, ...) as one, and what takes them apart again.
-
-    On TensorFlow a scan of unknown length takes a single array.
-    """
-    widths = [x.shape[-1] for x in arrays]
-    b, h, n = ops.shape(arrays[0])[:3]
-    spread = [ops.broadcast_to(x, (b, h, n, w)) for x, w in zip(arrays, widths, strict=True)]
-    ends = np.cumsum(widths)[:-1].tolist()
-    return ops.concatenate(spread, axis=-1), lambda joined: ops.split(joined, ends, axis=-1)
-
-
-def _in_blocks(x: Any, size: Any) -> Any:
-    """(b, h, n, d) -> (blocks, b, h, size, d), zeros at the end."""
-    b, h, n = ops.shape(x)[:3]
-    whole = _rounded_up(n, size)
-    x = ops.pad(x, [[0, 0], [0, 0], [0, whole - n], [0, 0]])
-    x = ops.reshape(x, (b, h, whole // size, size, x.shape[-1]))
-    return ops.transpose(x, (2, 0, 1, 3, 4))
-
-
-def _in_line(blocks: Any, n: Any) -> Any:
-    """(blocks, b, h, size, d) -> (b, h, n, d)."""
-    count, b, h, size = ops.shape(blocks)[:4]
-    x = ops.transpose(blocks, (1, 2, 0, 3, 4))
-    return ops.reshape(x, (b, h, count * size, blocks.shape[-1]))[:, :, :n]
-
-
-def _rounded_up(n: Any, multiple: Any) -> Any:
-    return (n + multiple - 1) // multiple * multiple
-
-
-def _smaller(limit: int, n: Any) -> Any:
-    """The smaller of a limit and a length that may be known in the graph alone; 1 at least."""
-    if isinstance(n, int):
-        return max(1, min(limit, n))
-    return ops.maximum(ops.minimum(n, limit), 1)
+    return in_line(outputs, n), LinearState(*carry)

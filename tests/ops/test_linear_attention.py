@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert4kexue.ops import linear_attention as module
+from bert4kexue.ops.blocks import even
 from bert4kexue.ops.feature_maps import feature_map
 from bert4kexue.ops.linear_attention import LinearState, linear_attention, linear_step
 
@@ -232,6 +233,17 @@ def test_sums_of_many_tokens_keep_float32_precision_in_half_precision():
     output, state = linear_attention(q, q, v, feature_map("elu1"), causal=True)
     np.testing.assert_array_equal(to_numpy(output).astype("float64"), 1.0)
     np.testing.assert_allclose(to_numpy(state.sums), float(n))
+
+
+@pytest.mark.parametrize("length", [1, 127, 128, 129, 1920, 2048, 5000])
+def test_blocks_are_even_and_pad_less_than_a_chunk_each(length):
+    chunk = min(128, length)
+    size = even(1920, length, chunk)
+    blocks = -(-length // size)
+    assert size % chunk == 0
+    assert size <= 1920
+    assert blocks == -(-length // 1920)
+    assert size * blocks - length < chunk * blocks
 
 
 @pytest.mark.parametrize("spec", MAPS, ids=str)
