@@ -9,7 +9,7 @@ RoFormer in `pretrained/`, which was trained on the same sets; positions, pooler
 new. `--from-nothing` begins at random.
 
 The run can be stopped at any moment and goes on when the command is given again.
-`bert4kexue zeroshot eval` measures what comes of it.
+What came of it, too little to be shipped, is in docs/results/zero_shot.md.
 """
 
 from __future__ import annotations
