@@ -21,7 +21,7 @@ _EPILOG = """\
 heads, and the signatures beside serving_default:
   hidden   vectors of every token, (b, n, H)        token_vectors
   pooled   a vector of the sentence, (b, H)         vectors, cosine     RoFormer-Sim, SimBERT
-  nsp      next-sentence probabilities, (b, 2)      next_sentence
+  nsp      next-sentence probabilities, (b, 2)      next_sentence; with --labels zero_shot
   tokens   token probabilities, (b, n, v)           fill
 
 examples:
@@ -29,6 +29,8 @@ examples:
   bert4kexue export --check served/roformer
   bert4kexue export --model chinese_L-12_H-768_A-12 --output served/bert --precision bf16 \
       --sentences some.txt
+  bert4kexue export --model pretrained/bert_tiny_nsp_zh --output served/topics --head nsp \
+      --labels 体育,财经 --template 这是一则{}新闻
   bert4kexue export --model chinese_L-12_H-768_A-12 --output bert-ov --format openvino
 
 A SavedModel goes to a numbered folder, DIR/1, then DIR/2. The signature serving_default is the
@@ -88,6 +90,18 @@ def add(commands: Any) -> None:
         default="int32",
         help="bert4keras: float32 Input-Token and Input-Segment (int32)",
     )
+    parser.add_argument(
+        "--labels",
+        help="with --head nsp: labels of a zero-shot classifier, separated by commas",
+    )
+    parser.add_argument(
+        "--template",
+        action="append",
+        help="its prompts, with {} for the label; several are averaged ({})",
+    )
+    parser.add_argument(
+        "--place", choices=("prefix", "suffix"), help="of the prompt before or behind a text"
+    )
     parser.add_argument("--no-text", action="store_true", help="only signatures that take ids")
     parser.add_argument("--overwrite", action="store_true", help="replace what exists")
     parser.add_argument(
@@ -122,6 +136,7 @@ def _saved_model(options: argparse.Namespace) -> int:
     if options.version is not None and wanted.exists() and not options.overwrite:
         raise FileExistsError(f"{wanted} exists: choose another version, or pass --overwrite")
     sentences = _sentences(options.sentences)
+    _check_labels(options)
     model = _build(options)
     tokenizer = load_tokenizer(options.model)
     from bert4kexue.serving import export_service
@@ -129,7 +144,7 @@ def _saved_model(options: argparse.Namespace) -> int:
     from bert4kexue.serving.samples import SENTENCES
 
     path = export_service(
-        _tasks(options.head, model, tokenizer),
+        _tasks(options, model, tokenizer),
         options.output,
         tokenizer=None if options.no_text else tokenizer,
         maxlen=options.maxlen,
@@ -146,6 +161,13 @@ def _saved_model(options: argparse.Namespace) -> int:
             f"{path}: {name}({', '.join(signature['inputs'])}) -> {', '.join(signature['outputs'])}"
         )
     return 0
+
+
+def _check_labels(options: argparse.Namespace) -> None:
+    if options.labels and options.head != "nsp":
+        raise ValueError(f"--labels need --head nsp, the next-sentence head, got {options.head}")
+    if not options.labels and (options.template or options.place):
+        raise ValueError("--template and --place say how --labels are asked for: give --labels")
 
 
 def _sentences(path: str | None) -> list[str]:
@@ -172,6 +194,9 @@ def _runtime(options: argparse.Namespace) -> int:
         "sentences": None,
         "inputs": "int32",
         "no_text": False,
+        "labels": None,
+        "template": None,
+        "place": None,
     }
     given = [
         "--" + name.replace("_", "-")
@@ -205,14 +230,28 @@ def _build(options: argparse.Namespace) -> Any:
     return build_transformer_model(options.model, model=family, **_HEADS[options.head])
 
 
-def _tasks(head: str, model: Any, tokenizer: Any) -> dict[str, Any]:
+def _tasks(options: argparse.Namespace, model: Any, tokenizer: Any) -> dict[str, Any]:
     from bert4kexue.serving import signatures
 
+    head = options.head
     if head == "pooled":
         return {"vectors": signatures.sentence_vectors(model), "cosine": signatures.cosine(model)}
     if head == "nsp":
         labels = ("next", "other")
-        return {"next_sentence": signatures.classification(model, labels, texts=2)}
+        tasks = {"next_sentence": signatures.classification(model, labels, texts=2)}
+        if options.labels:
+            tasks["zero_shot"] = signatures.zero_shot(_zero_shot(options, model, tokenizer))
+        return tasks
     if head == "tokens":
         return {"fill": signatures.filling(model, tokenizer)}
     return {"token_vectors": signatures.token_vectors(model)}
+
+
+def _zero_shot(options: argparse.Namespace, model: Any, tokenizer: Any) -> Any:
+    from bert4kexue.methods.nsp_prompt import PromptTemplate
+    from bert4kexue.methods.zero_shot import ZeroShotClassifier
+
+    labels = [label.strip() for label in options.labels.split(",") if label.strip()]
+    place: Any = options.place or "prefix"
+    templates = [PromptTemplate.of(one, labels, place) for one in options.template or ["{}"]]
+    return ZeroShotClassifier(model, tokenizer, labels, templates, maxlen=options.maxlen)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bert4kexue.cli import zeroshot_table
 from bert4kexue.cli.models import add_model_options, find_family, load_tokenizer
 
 _EPILOG = """\
@@ -16,6 +17,7 @@ examples:
   bert4kexue zeroshot cloze --model DIR --candidates 画蛇添足,雪中送炭 他总是#idiom#，多此一举
   bert4kexue zeroshot wsc --model DIR --file wsc.tsv
   bert4kexue zeroshot eval --model DIR --task eprstmt fewclue/eprstmt/dev_few_all.json
+  bert4kexue zeroshot table --model DIR --data fewclue    # the paper's Table 1, all nine tasks
 
 The model needs its next-sentence head. - reads texts from standard input, one a line."""
 
@@ -34,6 +36,7 @@ def add(commands: Any) -> None:
     _add_cloze(actions)
     _add_pairs(actions, "wsc", "a line: text, pronoun, noun it may stand for", run_wsc)
     _add_eval(actions)
+    zeroshot_table.add(actions, load_scored)
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +85,12 @@ def _add_eval(actions: Any) -> None:
     parser.add_argument("--template", type=int, default=-1, help="number of the prompt (-1: last)")
     parser.add_argument("--place", choices=("prefix", "suffix"), help="the task's own if left out")
     parser.add_argument("--calibrate", action="store_true", help="by texts that say nothing")
+    parser.add_argument(
+        "--prompts",
+        choices=("nsp", "masked"),
+        default="nsp",
+        help="masked: words in a hole, by the masked-word head (nsp)",
+    )
     parser.add_argument("file", help="JSON lines with labels, dev_few_all.json say")
     parser.set_defaults(run=run_eval)
 
@@ -161,7 +170,7 @@ def run_eval(options: argparse.Namespace) -> int:
     task = find_task(options.task)
     samples = task.read(options.file)
     labels = [sample.label for sample in samples]
-    model, tokenizer = _model(options, custom_position_ids=task.kind == "cloze")
+    model, tokenizer = load_scored(options, task.kind, options.prompts)
     found = answer(
         task,
         samples,
@@ -171,8 +180,10 @@ def run_eval(options: argparse.Namespace) -> int:
         place=options.place,
         maxlen=options.maxlen,
         calibrate=options.calibrate,
+        prompts=options.prompts,
     )
-    rows = [("NSP prompts", accuracy(found, labels)), ("commonest label", majority(samples))]
+    name = "NSP prompts" if options.prompts == "nsp" else "masked words"
+    rows = [(name, accuracy(found, labels)), ("commonest label", majority(samples))]
     if task.names:
         near = nearest_name([sample.text for sample in samples], task.names)
         rows.append(("nearest label name, TF-IDF", accuracy(near, labels)))
@@ -184,19 +195,28 @@ def run_eval(options: argparse.Namespace) -> int:
     return 0
 
 
-def _model(options: argparse.Namespace, **more: Any) -> tuple[Any, Any]:
+def load_scored(
+    options: argparse.Namespace, kind: str = "classify", prompts: str = "nsp"
+) -> tuple[Any, Any]:
+    """The model with the head that a kind of task needs, and its tokenizer."""
+    return _model(options, prompts, **({"custom_position_ids": True} if kind == "cloze" else {}))
+
+
+def _model(options: argparse.Namespace, prompts: str = "nsp", **more: Any) -> tuple[Any, Any]:
     from bert4kexue.checkpoints import CheckpointError
     from bert4kexue.models import build_transformer_model
 
     family = find_family(options)
+    head: dict[str, Any] = {"with_nsp": True} if prompts == "nsp" else {"with_mlm": True}
     try:
-        model = build_transformer_model(options.model, model=family, with_nsp=True, **more)
+        model = build_transformer_model(options.model, model=family, **head, **more)
     except CheckpointError as error:
         if "seq_relationship" not in str(error):
             raise
         raise ValueError(
             f"{options.model} has no next-sentence head (cls/seq_relationship), and a random one "
-            "would give random labels: take a checkpoint that kept it, Google's or UER's BERT"
+            "would give random labels: take a checkpoint that kept it, Google's or UER's BERT, "
+            "pretrained/bert_tiny_nsp_zh"
         ) from None
     return model, load_tokenizer(options.model)
 

@@ -9,12 +9,13 @@ prompt differently the code's place is the default and `place=` takes the other.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from bert4kexue.methods.fewclue_labels import CSLDCP, IFLYTEK, TNEWS, TNEWS_IDS, TNEWS_PAPER
+from bert4kexue.methods.mlm_prompt import HOLE, MaskedTemplate
 from bert4kexue.methods.nsp_prompt import Place, PromptTemplate, two_stage
 from bert4kexue.methods.soft_positions import BLANK
 from bert4kexue.training.corpora import read_rows
@@ -89,19 +90,42 @@ class FewClueTask:
         Raises:
             ValueError: the task has no prompts, or none of this number.
         """
+        chosen, place = self._chosen(index), place or self.place
+        if isinstance(chosen, str):
+            return PromptTemplate.of(chosen, self.names, place)
+        return PromptTemplate(chosen, place)
+
+    def masked(self, index: int = -1) -> MaskedTemplate:
+        """The same template for masked words: its sentence, a hole where labels differ, the text.
+
+        Raises:
+            ValueError: as `template`.
+        """
+        chosen = self._chosen(index)
+        if isinstance(chosen, str):
+            return MaskedTemplate(chosen.replace("{}", HOLE) + "。{}", self.names)
+        before = _common_start(chosen)
+        after = _common_start([text[len(before) :][::-1] for text in chosen])[::-1]
+        words = tuple(text[len(before) : len(text) - len(after)] for text in chosen)
+        return MaskedTemplate(f"{before}{HOLE}{after}。{{}}", words)
+
+    def _chosen(self, index: int) -> str | tuple[str, ...]:
         if not -len(self.templates) <= index < len(self.templates):
             raise ValueError(
                 f"{self.name} has {len(self.templates)} templates, numbered from 0, got {index}"
             )
-        chosen, place = self.templates[index], place or self.place
-        if isinstance(chosen, str):
-            return PromptTemplate.of(chosen, self.names, place)
-        return PromptTemplate(chosen, place)
+        return self.templates[index]
 
     def pair(self, sample: Sample, place: Place | None = None) -> tuple[str, str]:
         """First and second segment of a 'pair' or 'wsc' sample."""
         pair = (sample.text, sample.second)
         return pair if (place or self.place) == "suffix" else pair[::-1]
+
+
+def _common_start(texts: Sequence[str]) -> str:
+    columns = enumerate(zip(*texts, strict=False))
+    differ = (place for place, letters in columns if len(set(letters)) > 1)
+    return texts[0][: next(differ, min(map(len, texts)))]
 
 
 def _sentence(row: dict[str, Any]) -> Sample:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from bert4kexue.methods.fewclue import FewClueTask, Sample
+from bert4kexue.methods.mlm_prompt import MaskedPromptClassifier
 from bert4kexue.methods.nsp_prompt import NSPScorer, Place
+from bert4kexue.methods.prompt_classifier import PromptClassifier
 from bert4kexue.methods.samples_contrast import SamplesContrast
 from bert4kexue.methods.soft_positions import score_cloze
 from bert4kexue.methods.zero_shot import ZeroShotClassifier
+
+Prompts = Literal["nsp", "masked"]
 
 
 class Accuracy(NamedTuple):
@@ -53,6 +57,7 @@ def answer(
     maxlen: int | None = None,
     calibrate: bool = False,
     priors: Sequence[float] | None = None,
+    prompts: Prompts = "nsp",
 ) -> np.ndarray:
     """(N,) numbers of labels, without any label having been seen.
 
@@ -66,16 +71,26 @@ def answer(
         maxlen: the most tokens of a row, as of `NSPScorer`.
         calibrate: take away what the prompts of a 'classify' task score with empty texts.
         priors: share of each label; equal ones when None.
+        prompts: 'nsp', or 'masked' for words in a hole, of a 'classify' task and a model with a
+            masked-word head.
+
+    Raises:
+        ValueError: a model, template or task that does not fit.
     """
-    if task.kind == "classify":
-        classifier = ZeroShotClassifier(
-            model,
-            tokenizer,
-            task.labels,
-            task.template(template, place),
-            maxlen=maxlen,
-            priors=priors,
+    if prompts not in ("nsp", "masked") or (prompts == "masked" and task.kind != "classify"):
+        raise ValueError(
+            f"prompts must be 'nsp', or 'masked' for a task of labels, got {prompts!r} for "
+            f"{task.name}"
         )
+    if task.kind == "classify":
+        options: Any = {"maxlen": maxlen, "priors": priors}
+        classifier: PromptClassifier[Any]
+        if prompts == "nsp":
+            chosen = task.template(template, place)
+            classifier = ZeroShotClassifier(model, tokenizer, task.labels, chosen, **options)
+        else:
+            masked = task.masked(template)
+            classifier = MaskedPromptClassifier(model, tokenizer, task.labels, masked, **options)
         if calibrate:
             classifier.calibrate()
         return classifier.decision_function([s.text for s in samples]).argmax(1)

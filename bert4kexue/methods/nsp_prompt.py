@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from bert4kexue.models.first_token import first_token_model
 from bert4kexue.models.prediction import SortedPredictor
 
 Place = Literal["prefix", "suffix"]
@@ -96,8 +97,10 @@ class NSPScorer:
     ) -> None:
         self._frame = _special_ids(tokenizer)
         self.positions = len(model.inputs) == 3
-        self._predictor = SortedPredictor(_nsp_alone(model), tokens_per_batch=tokens_per_batch)
-        longest = _positions(model)
+        self.model = _nsp_alone(model)
+        only_first = first_token_model(self.model)
+        self._predictor = SortedPredictor(only_first, tokens_per_batch=tokens_per_batch)
+        longest = position_count(model)
         self.tokenizer = tokenizer
         self.maxlen = maxlen = min(128, longest or 128) if maxlen is None else maxlen
         if maxlen < 5 or (longest is not None and maxlen > longest):
@@ -130,8 +133,15 @@ class NSPScorer:
         rows = [self.row(encoded[first], encoded[second], cut=cut) for first, second in pairs]
         return self.score_rows(rows)
 
-    def score_prompts(self, texts: Sequence[str], template: PromptTemplate) -> np.ndarray:
+    def score_prompts(
+        self, texts: Sequence[str], template: PromptTemplate, *, log_odds: bool = False
+    ) -> np.ndarray:
         """(N, l) float64 probabilities of every text with every prompt; only texts are cut.
+
+        Args:
+            texts: strings.
+            template: a prompt for each label.
+            log_odds: log(s / (1 - s)) in place of s, which keep their order where s rounds to 1.
 
         Raises:
             ValueError: texts that are no strings, or a prompt that leaves no room for a text.
@@ -151,7 +161,9 @@ class NSPScorer:
                 for text in some
                 for prompt in prompts
             ]
-            scores[start : start + step] = self.score_rows(rows).reshape(len(some), -1)
+            found = self._probabilities(rows)
+            kept = _log_odds(found) if log_odds else found[:, 0]
+            scores[start : start + step] = kept.reshape(len(some), -1)
         return scores
 
     def score_rows(self, rows: Sequence[Row]) -> np.ndarray:
@@ -160,8 +172,11 @@ class NSPScorer:
         Raises:
             ValueError: rows with positions for a model without; or the model gives no number.
         """
+        return self._probabilities(rows)[:, 0]  # index 0 is IsNext
+
+    def _probabilities(self, rows: Sequence[Row]) -> np.ndarray:
         if not rows:
-            return np.zeros(0)
+            return np.zeros((0, 2))
         if any(row.position_ids is not None for row in rows) and not self.positions:
             raise ValueError(
                 "soft positions need a model that takes them: build_transformer_model(..., "
@@ -170,10 +185,10 @@ class NSPScorer:
         tokens, segments, positions = zip(*rows, strict=True)
         filled = [range(len(t)) if p is None else p for t, p in zip(tokens, positions, strict=True)]
         found = self._predictor.predict(tokens, segments, position_ids=filled)
-        scores = np.asarray(found, np.float64)[:, 0]  # index 0 is IsNext
-        if not np.isfinite(scores).all():
+        scores = np.asarray(found, np.float64)
+        if bad := int(np.sum(~np.isfinite(scores).all(1))):
             raise ValueError(
-                f"{np.sum(~np.isfinite(scores))} of {len(scores)} scores are no numbers: the "
+                f"{bad} of {len(scores)} scores are no numbers: the "
                 "weights are damaged, or overflow in half precision; build the model in float32"
             )
         return scores
@@ -235,6 +250,12 @@ def checked_texts(texts: Any, what: str) -> tuple[str, ...]:
     return tuple(texts)
 
 
+def _log_odds(probabilities: np.ndarray) -> np.ndarray:
+    """(N,) from both of the head's numbers (N, 2): the smaller keeps its digits, 1 - s has none."""
+    logs = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+    return np.asarray(logs[:, 0] - logs[:, 1])
+
+
 def _special_ids(tokenizer: Any) -> tuple[int, int]:
     return tokenizer._token_start_id, tokenizer._token_end_id
 
@@ -254,7 +275,8 @@ def _nsp_alone(model: Any) -> Any:
     )
 
 
-def _positions(model: Any) -> int | None:
+def position_count(model: Any) -> int | None:
+    """How many positions the model has vectors for; None for no limit."""
     for layer in model.layers:
         if (
             layer.name.endswith("Embedding-Position")

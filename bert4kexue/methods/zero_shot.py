@@ -6,8 +6,8 @@ labels' probabilities are
     p(label | text)  ~  prior(label) * s / (1 - s),
 
 the product over labels normalized; with equal priors the best label is the one with the highest s,
-the paper's candidates-contrast. Several templates are averaged in log-odds. Contextual calibration
-(arXiv 2102.09690) takes away what a prompt scores with texts that say nothing.
+the paper's candidates-contrast. Several templates are averaged in log-odds; calibration and doubt
+are those of every classifier by prompts.
 
 Axis letters: N texts, l labels.
 """
@@ -19,13 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from bert4kexue.methods.nsp_prompt import NSPScorer, PromptTemplate, checked_texts
+from bert4kexue.methods.nsp_prompt import NSPScorer, PromptTemplate
+from bert4kexue.methods.prompt_classifier import PromptClassifier, checked_labels
 
-CONTENT_FREE = ("", "无", "。", "……")  # what calibration shows the prompts when no text is given
 
-
-class ZeroShotClassifier:
-    """Labels by prompts, in the manner of scikit-learn.
+class ZeroShotClassifier(PromptClassifier[PromptTemplate]):
+    """Labels by prompts that the next-sentence head judges, in the manner of scikit-learn.
 
     Args:
         model: with an NSP head, ``build_transformer_model(folder, with_nsp=True)``.
@@ -43,7 +42,7 @@ class ZeroShotClassifier:
 
     Example::
 
-        model = build_transformer_model("chinese_L-12_H-768_A-12", with_nsp=True)
+        model = build_transformer_model("pretrained/bert_tiny_nsp_zh", with_nsp=True)
         template = PromptTemplate(("这次买的东西很好", "这次买的东西很差"))
         classifier = ZeroShotClassifier(model, tokenizer, ["好评", "差评"], template)
         classifier.predict(["物流很快，包装也很好"])      # ["好评"]
@@ -61,83 +60,22 @@ class ZeroShotClassifier:
         maxlen: int | None = None,
         tokens_per_batch: int = 4096,
     ) -> None:
-        self.labels = checked_texts(labels, "the labels")
-        if len(self.labels) < 2 or len(set(self.labels)) < len(self.labels):
-            raise ValueError(f"labels must be two or more, each once, got {list(self.labels)!r}")
+        labels = checked_labels(labels)
         several = [template] if isinstance(template, str | PromptTemplate) else list(template)
-        self.templates = tuple(self._template(one) for one in several)
-        if not self.templates:
-            raise ValueError("a classifier needs at least one template, got none")
-        if not 0 <= abstain_below <= 1:
-            raise ValueError(f"abstain_below must lie between 0 and 1, got {abstain_below}")
-        self.abstain_below = abstain_below
-        self.log_priors = _log_priors(priors, len(self.labels))
+        made = [_template(one, labels) for one in several]
+        super().__init__(labels, made, priors, abstain_below)
         self.scorer = NSPScorer(model, tokenizer, maxlen=maxlen, tokens_per_batch=tokens_per_batch)
-        self.offsets = np.zeros((len(self.templates), len(self.labels)))
 
-    def decision_function(self, texts: Sequence[str]) -> np.ndarray:
-        """(N, l) log-odds, averaged over the templates, calibrated, with the priors' logarithms."""
-        total = np.zeros((len(texts), len(self.labels)))
-        for template, offset in zip(self.templates, self.offsets, strict=True):
-            total += log_odds(self.scorer.score_prompts(texts, template)) - offset
-        return total / len(self.templates) + self.log_priors
+    def template_scores(self, texts: Sequence[str], template: PromptTemplate) -> np.ndarray:
+        """(N, l) log-odds of every text with every prompt."""
+        return self.scorer.score_prompts(texts, template, log_odds=True)
 
-    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
-        """(N, l) probabilities of the labels, in their order; rows sum to 1."""
-        return _softmax(self.decision_function(texts))
 
-    def predict(self, texts: Sequence[str]) -> list[str | None]:
-        """The best label of each text; None where it is less probable than `abstain_below`."""
-        return self.choose(self.predict_proba(texts))
-
-    def choose(self, probabilities: np.ndarray) -> list[str | None]:
-        """The labels of probabilities that `predict_proba` gave."""
-        best = probabilities.argmax(1)
-        sure = probabilities.max(1, initial=0) >= self.abstain_below
-        return [self.labels[i] if ok else None for i, ok in zip(best, sure, strict=True)]
-
-    def calibrate(self, texts: Sequence[str] = CONTENT_FREE) -> ZeroShotClassifier:
-        """Take away each prompt's mean log-odds over `texts`.
-
-        Args:
-            texts: that say nothing, or unlabelled texts of the domain; the latter assume that the
-                labels are about equally frequent among them.
-
-        Raises:
-            ValueError: no texts.
-        """
-        if not len(texts):
-            raise ValueError("calibration needs at least one text, got none")
-        self.offsets = np.stack(
-            [log_odds(self.scorer.score_prompts(texts, one)).mean(0) for one in self.templates]
+def _template(one: str | PromptTemplate, labels: Sequence[str]) -> PromptTemplate:
+    made = PromptTemplate.of(one, labels) if isinstance(one, str) else one
+    if len(made.texts) != len(labels):
+        raise ValueError(
+            f"a template has {len(made.texts)} prompts and there are {len(labels)} "
+            "labels: give one for each, in their order"
         )
-        return self
-
-    def _template(self, one: str | PromptTemplate) -> PromptTemplate:
-        made = PromptTemplate.of(one, self.labels) if isinstance(one, str) else one
-        if len(made.texts) != len(self.labels):
-            raise ValueError(
-                f"a template has {len(made.texts)} prompts and there are {len(self.labels)} "
-                "labels: give one for each, in their order"
-            )
-        return made
-
-
-def log_odds(scores: np.ndarray) -> np.ndarray:
-    """log(s / (1 - s)), finite also where s is 0 or 1 to float32's precision."""
-    small = np.finfo(np.float32).tiny
-    return np.log(np.maximum(scores, small)) - np.log(np.maximum(1 - scores, small))
-
-
-def _log_priors(priors: Sequence[float] | None, count: int) -> np.ndarray:
-    if priors is None:
-        return np.zeros(count)
-    shares = np.asarray(priors, np.float64)
-    if shares.shape != (count,) or not (shares > 0).all() or abs(shares.sum() - 1) > 1e-6:
-        raise ValueError(f"priors must be {count} numbers above 0 that sum to 1, got {priors}")
-    return np.log(shares)
-
-
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    scores = np.exp(scores - scores.max(1, keepdims=True))
-    return scores / scores.sum(1, keepdims=True)
+    return made

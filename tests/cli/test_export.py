@@ -14,6 +14,8 @@ from _model_folder import write_folder
 
 from bert4kexue.cli import main
 from bert4kexue.cli.models import load_tokenizer
+from bert4kexue.methods.nsp_prompt import PromptTemplate
+from bert4kexue.methods.zero_shot import ZeroShotClassifier
 from bert4kexue.models import build_transformer_model
 
 tf = pytest.importorskip("tensorflow")
@@ -78,6 +80,26 @@ def test_each_head_serves_its_signatures(folder, tmp_path, capsys, head, build, 
     np.testing.assert_allclose(found, model.predict(list(ids.values()), verbose=0), atol=1e-5)
     assert main(["export", "--check", str(tmp_path / "m")]) == 0
     assert f"{next(iter(outputs))}." in capsys.readouterr().out
+
+
+def test_labels_make_a_zero_shot_classifier(folder, tmp_path, capsys):
+    words = ["--head", "nsp", "--labels", "天气, 再见", "--place", "suffix"]
+    words += ["--template", "今天{}", "--template", "{}"]
+    assert export(folder, tmp_path / "m", *words) == 0
+    found = signatures(tmp_path / "m" / "1")["zero_shot_text"](text=tf.constant(TEXTS))
+    model = build_transformer_model(folder, model="roformer", with_nsp=True)
+    labels = ["天气", "再见"]
+    templates = [PromptTemplate.of(pattern, labels, "suffix") for pattern in ("今天{}", "{}")]
+    classifier = ZeroShotClassifier(model, load_tokenizer(str(folder)), labels, templates)
+    expected = classifier.predict_proba(TEXTS)
+    np.testing.assert_allclose(found["probabilities"], expected, atol=1e-5)
+    assert [x.decode() for x in found["label"].numpy()] == classifier.predict(TEXTS)
+    capsys.readouterr()
+    assert export(folder, tmp_path / "n", "--head", "pooled", "--labels", "天气,再见") == 2
+    assert "--labels need --head nsp" in capsys.readouterr().err
+    assert export(folder, tmp_path / "n", "--head", "nsp", "--template", "{}") == 2
+    assert "give --labels" in capsys.readouterr().err
+    assert not (tmp_path / "n").exists()
 
 
 def test_versions_inputs_precision_and_sentences(folder, tmp_path, capsys):

@@ -13,16 +13,16 @@ from tiny_models import tiny_model, tiny_tokenizer
 from bert4kexue.methods.fewclue import TASKS, find_task
 from bert4kexue.methods.fewclue_scores import accuracy, answer, majority, nearest_name
 
-ROWS = {  # train_0, dev_0, dev_few_all of the released files
-    "eprstmt": (32, 32, 160),
-    "tnews": (240, 240, 1098),
-    "csldcp": (536, 536, 2068),
-    "iflytek": (928, 690, 1373),
-    "ocnli": (32, 32, 160),
-    "bustm": (32, 32, 160),
-    "csl": (32, 32, 160),
-    "chid": (42, 42, 202),
-    "cluewsc": (32, 32, 159),
+ROWS = {  # train_N, dev_N, dev_few_all, test_public of the released files
+    "eprstmt": (32, 32, 160, 610),
+    "tnews": (240, 240, 1098, 2010),
+    "csldcp": (536, 536, 2068, 1784),
+    "iflytek": (928, 690, 1373, 1749),
+    "ocnli": (32, 32, 160, 2520),
+    "bustm": (32, 32, 160, 1772),
+    "csl": (32, 32, 160, 2838),
+    "chid": (42, 42, 202, 2002),
+    "cluewsc": (32, 32, 159, 976),
 }
 
 
@@ -31,14 +31,39 @@ def test_every_row_of_the_released_files_is_read(name):
     root = os.environ.get("BERT4KEXUE_DATA")
     if not root:
         pytest.skip("BERT4KEXUE_DATA is not set: the FewCLUE files are not here")
-    task = TASKS[name]
-    seen = set()
-    for file, count in zip(("train_0", "dev_0", "dev_few_all"), ROWS[name], strict=True):
-        samples = task.read(Path(root) / "fewclue" / name / f"{file}.json")
-        assert len(samples) == count
-        assert all(0 <= sample.label < len(task.labels) for sample in samples)
-        seen |= {sample.label for sample in samples}
-    assert len(seen) == len(task.labels)
+    task, folder, (train, dev, all_dev, public) = (
+        TASKS[name],
+        Path(root, "fewclue", name),
+        ROWS[name],
+    )
+    expected = {"dev_few_all": all_dev, "test_public": public}
+    expected |= {f"train_{i}": train for i in range(5)} | {f"dev_{i}": dev for i in range(5)}
+    found = {
+        path.stem: task.read(path) for path in sorted(folder.glob("*_*.json")) if not_a_list(path)
+    }
+    assert {f"train_{i}" for i in range(5)} | {"dev_few_all"} <= found.keys()
+    for file, samples in found.items():
+        assert len(samples) == expected.get(file, len(samples)), file
+        assert all(0 <= sample.label < len(task.labels) for sample in samples), file
+    seen = {sample.label for samples in found.values() for sample in samples}
+    assert seen == set(range(len(task.labels)))
+
+
+def not_a_list(path):
+    """Not one of the files that explain labels."""
+    return not path.name.startswith("label")
+
+
+def test_label_names_are_those_that_the_files_give_beside_the_numbers():
+    root = os.environ.get("BERT4KEXUE_DATA")
+    if not root:
+        pytest.skip("BERT4KEXUE_DATA is not set: the FewCLUE files are not here")
+    folder = Path(root, "fewclue")
+    lines = (folder / "iflytek/train_few_all.json").read_text(encoding="utf-8").strip().split("\n")
+    named = {int(row["label"]): row["label_des"] for row in map(json.loads, lines)}
+    assert [named[i] for i in range(119)] == list(TASKS["iflytek"].names)
+    lines = (folder / "csldcp/train_few_all.json").read_text(encoding="utf-8").strip().split("\n")
+    assert {json.loads(line)["label"] for line in lines} == set(TASKS["csldcp"].names)
 
 
 def test_templates_byte_for_byte():
@@ -62,6 +87,44 @@ def test_templates_byte_for_byte():
     sizes = {name: len(task.labels) for name, task in TASKS.items()}
     assert (sizes["tnews"], sizes["csldcp"], sizes["iflytek"]) == (15, 67, 119)
     assert all(len(task.names) in (0, len(task.labels)) for task in TASKS.values())
+
+
+# Table 12 of the paper and the code's label lists, written out here once more.
+WRITTEN = {
+    "tnews": "故事 文化 娱乐 体育 财经 房产 汽车 教育 科技 军事 旅游 国际 股票 农业 电竞",
+    "tnews_new": "文化 娱乐 体育 财经 房产 汽车 教育 科技 军事 旅游 国际 证券 农业 电竞 民生",
+}
+FRAMES = {
+    "tnews": ("X", "X新闻", "这是一则X新闻"),
+    "tnews_new": ("X", "X新闻", "这是一则X新闻"),
+    "csldcp": ("X", "X类论文", "这是一篇X类论文"),
+    "iflytek": ("X", "X类软件", "这是一款X类软件"),
+}
+
+
+@pytest.mark.parametrize("place", ["prefix", "suffix"])
+@pytest.mark.parametrize("name", FRAMES)
+def test_every_rendered_template_byte_for_byte(name, place):
+    names = WRITTEN[name].split() if name in WRITTEN else TASKS[name].names
+    for index, frame in enumerate(FRAMES[name]):
+        template = TASKS[name].template(index, place)
+        assert [text.encode() for text in template.texts] == [
+            frame.replace("X", label).encode() for label in names
+        ]
+        assert template.place == place
+    assert TASKS[name].place == "prefix"
+    assert TASKS[name].template().texts == TASKS[name].template(2).texts
+
+
+def test_masked_templates_are_the_same_sentences_with_a_hole():
+    found = [TASKS["eprstmt"].masked(i) for i in range(3)]
+    assert [(one.pattern, one.words) for one in found] == [
+        ("[MASK]评。{}", ("好", "差")),
+        ("东西[MASK]。{}", ("不错", "很差")),
+        ("这次买的东西很[MASK]。{}", ("好", "差")),
+    ]
+    assert TASKS["tnews"].masked().pattern == "这是一则[MASK]新闻。{}"
+    assert TASKS["tnews"].masked().words == TASKS["tnews"].names
 
 
 def test_pairs_stand_as_the_paper_and_its_code_put_them(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tiny_models import CHARACTERS, tiny_model, tiny_tokenizer
 
 from bert4kexue.methods.nsp_prompt import NSPScorer, PromptTemplate, two_stage
-from bert4kexue.methods.zero_shot import ZeroShotClassifier, log_odds
+from bert4kexue.methods.zero_shot import ZeroShotClassifier
 
 TEXTS = ["今天天气很好", "", "李白是唐代诗人" * 6, "谁写静夜思", "游戏角色"]
 PROMPTS = ("天气", "这是诗人的作者", "游戏")
@@ -125,8 +125,18 @@ def test_abstains_below_a_probability(model, tokenizer):
     assert [label is None for label in classifier.predict(TEXTS)] == list(sure < np.sort(sure)[2])
 
 
-def test_odds_stay_finite_where_scores_saturate():
-    assert np.isfinite(log_odds(np.array([0.0, 1.0, 0.5]))).all()
+def test_log_odds_keep_their_order_where_probabilities_round_to_one(tokenizer):
+    sure = tiny_model(family="bert", with_nsp=True)
+    head = sure.get_layer("NSP-Proba")
+    head.kernel.assign(200 * np.asarray(head.kernel))
+    head.bias.assign([30.0, -30.0])
+    scorer, template = NSPScorer(sure, tokenizer, maxlen=40), PromptTemplate(PROMPTS)
+    assert np.ptp(scorer.score_prompts(TEXTS, template)) < 1e-6
+    odds = scorer.score_prompts(TEXTS, template, log_odds=True)
+    assert np.isfinite(odds).all()
+    assert np.ptp(odds) > 1e-3
+    head.bias.assign([1000.0, -1000.0])
+    assert np.isfinite(scorer.score_prompts(TEXTS, template, log_odds=True)).all()
 
 
 def test_a_model_without_the_head_is_refused(tokenizer):

@@ -9,6 +9,7 @@ from _reference import random_checkpoint
 from _tiny import CONFIG
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import tiny_model
 
 from bert4kexue.models import build_transformer_model
 from bert4kexue.models.prediction import SortedPredictor
@@ -60,6 +61,19 @@ def test_an_array_padded_with_zeros_is_as_good_as_lists(model):
     ):
         for a, b in zip(padded, listed, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_position_ids_travel_with_their_rows():
+    soft = tiny_model(family="bert", with_nsp=True, custom_position_ids=True)
+    token_ids, segment_ids = random_rows(3, 7, 8)
+    rng = np.random.default_rng(3)
+    positions = [rng.permutation(len(row)).tolist() for row in token_ids]
+    found = SortedPredictor(soft, multiple=8).predict(
+        token_ids, segment_ids, position_ids=positions
+    )
+    for row, score in zip(zip(token_ids, segment_ids, positions, strict=True), found, strict=True):
+        expected = soft([np.array([ids], "int32") for ids in row], training=False)
+        np.testing.assert_allclose(score, keras.ops.convert_to_numpy(expected)[0], atol=1e-5)
 
 
 def test_progress_sees_every_batch(model):

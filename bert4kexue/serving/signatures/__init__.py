@@ -19,6 +19,7 @@ from bert4kexue.serving.signatures.similarity import cosine as cosine
 from bert4kexue.serving.signatures.similarity import sentence_vectors as sentence_vectors
 from bert4kexue.serving.signatures.tagging import tagging as tagging
 from bert4kexue.serving.signatures.token_vectors import token_vectors as token_vectors
+from bert4kexue.serving.signatures.zero_shot import zero_shot as zero_shot
 from bert4kexue.serving.task import Task
 
 SIGNATURES: Mapping[str, Callable[..., Task | Endpoint]] = MappingProxyType(
@@ -27,6 +28,7 @@ SIGNATURES: Mapping[str, Callable[..., Task | Endpoint]] = MappingProxyType(
         "sentence_vectors": sentence_vectors,
         "cosine": cosine,
         "classification": classification,
+        "zero_shot": zero_shot,
         "tagging": tagging,
         "filling": filling,
         "pointer": pointer,
