@@ -1,7 +1,8 @@
 """Sentence vectors and exact nearest neighbours (SimBERT, RoFormer-Sim: kexue.fm/archives/7427).
 
 A sentence's vector is the model's pooled [CLS], divided by its length, so that the dot product of
-two vectors is the cosine of the sentences.
+two vectors is the cosine of the sentences. Two functions for a model at hand; long texts, threads,
+files and indexes are in `sentence_encoder`, `vector_files` and `vector_index`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from bert4kexue.methods.vector_index import exact_search
 
 
 def encode(
@@ -82,6 +85,4 @@ def nearest(queries: np.ndarray, corpus: np.ndarray, k: int) -> tuple[np.ndarray
             f"queries (q, H) and corpus (N, H) must share H, got {queries.shape} and "
             f"{corpus.shape}: encode both with one model"
         )
-    scores = queries @ corpus.T
-    found = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return found, np.take_along_axis(scores, found, axis=1)
+    return exact_search(queries, (corpus,), min(k, len(corpus)))

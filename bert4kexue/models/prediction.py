@@ -82,10 +82,13 @@ class SortedPredictor:
         self._model = keras.Model(inputs if len(inputs) > 1 else inputs[0], model.outputs)
         self._model.compile(jit_compile=jit_compile)
 
-    def plan(self, lengths: Sequence[int] | np.ndarray) -> list[Batch]:
+    def plan(
+        self, lengths: Sequence[int] | np.ndarray, rows_per_batch: int | None = None
+    ) -> list[Batch]:
         """The batches for rows of these lengths, longest first: every row in one of them.
 
-        The longest come first, so that too little memory shows at once.
+        The longest come first, so that too little memory shows at once. No batch has more than
+        `rows_per_batch` rows where that is given.
         """
         lengths = np.maximum(1, np.asarray(lengths, np.int64))
         widths = -(-lengths // self.multiple) * self.multiple
@@ -95,6 +98,7 @@ class SortedPredictor:
         while start < len(order):
             width = int(widths[order[start]])
             count = max(1, self.tokens_per_batch // width)
+            count = min(count, rows_per_batch or count)
             rows = order[start : start + count]
             if self.static:  # all of one width, filled up with empty rows
                 rows = rows[widths[rows] == width]
@@ -119,6 +123,7 @@ class SortedPredictor:
         segment_ids: Ids | None = None,
         *,
         position_ids: Ids | None = None,
+        rows_per_batch: int | None = None,
         progress: Callable[[Iterable[Batch]], Iterable[Batch]] | None = None,
     ) -> Any:
         """Predict, in the order of the rows.
@@ -128,6 +133,7 @@ class SortedPredictor:
             segment_ids: N rows of the same lengths, or an array of the same shape; None for a model
                 without them or for all 0.
             position_ids: likewise, for a model with custom positions; None for 0, 1, 2, ...
+            rows_per_batch: the most rows of a batch; None for as many as its tokens allow.
             progress: wraps the list of batches while it is run through; `tqdm.tqdm`, say.
 
         Returns:
@@ -143,7 +149,7 @@ class SortedPredictor:
             None if ids is None else _beside(ids, lengths, name)
             for ids, name in ((segment_ids, "segment"), (position_ids, "position"))
         ]
-        batches = self.plan(lengths)
+        batches = self.plan(lengths, rows_per_batch)
         found: list[list[Any]] = [[None] * len(rows) for _ in self._model.outputs]
         sequences = [len(x.shape) > 1 and x.shape[1] is None for x in self._model.outputs]
         for batch in batches if progress is None else progress(batches):

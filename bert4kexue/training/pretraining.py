@@ -8,7 +8,8 @@
     is_next        cross-entropy of the next-sentence head
     pair_weights   in-batch contrast: each row against all others, its partner is row i ^ 1
                    (SimBERT, kexue.fm/archives/7427), or, with `scores`,
-                   CoSENT: log(1 + sum over scores_i > scores_j of exp(scale (cos_j - cos_i)))
+                   CoSENT: log(1 + sum over scores_i > scores_j of exp(scale (cos_j - cos_i)));
+                   with `sentences`, numbers by which the same sentence in other rows is spared
 
 Axis letters: b rows, n tokens, m asked places, H hidden, v vocabulary.
 """
@@ -21,6 +22,8 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+
+from bert4kexue.ops.similarity import cosent, in_batch_contrast, pair_cosines, weighted_mean
 
 
 @keras.saving.register_keras_serializable("bert4kexue")
@@ -106,14 +109,18 @@ class Pretrainer(keras.Model):
             total = total + self._token_loss(batch, self._output(found, "hidden"))
         if "is_next" in batch:
             total = total + _next_loss(batch, self._output(found, "next"))
-        if "pair_weights" in batch:
-            pooled = ops.cast(self._output(found, "pooled"), "float32")
-            pooled = pooled / ops.maximum(ops.norm(pooled, axis=-1, keepdims=True), 1e-9)
-            loss = score_loss if "scores" in batch else contrast_loss
-            total = total + loss(batch, pooled, self.scale)
+        total = total + self.pair_losses(batch, found)
         # A head that this batch asks nothing of has the gradient zero, on every backend alike.
         unused = [ops.reshape(v, (-1,))[0] for v in self.trainable_variables]
         return total + 0.0 * ops.sum(ops.stack([ops.cast(v, "float32") for v in unused]))
+
+    def pair_losses(self, batch: Mapping[str, Any], found: Mapping[str, Any]) -> Any:
+        """The losses of a batch of pairs, a scalar; 0 for any other batch."""
+        if "pair_weights" not in batch:
+            return ops.zeros((), "float32")
+        pooled = self._output(found, "pooled")
+        loss = score_loss if "scores" in batch else contrast_loss
+        return loss(batch, pooled, self.scale)
 
     def compute_loss(
         self,
@@ -145,7 +152,7 @@ class Pretrainer(keras.Model):
         several = found if isinstance(found, list | tuple) else [found]
         return dict(zip(self.output_roles, several, strict=True))
 
-    def _output(self, found: dict[str, Any], role: str) -> Any:
+    def _output(self, found: Mapping[str, Any], role: str) -> Any:
         if role not in found:
             raise ValueError(f"the batch needs the output {role!r}; the model has {sorted(found)}")
         return found[role]
@@ -159,42 +166,22 @@ class Pretrainer(keras.Model):
         losses = keras.losses.sparse_categorical_crossentropy(
             batch["labels"], logits, from_logits=True
         )
-        return _mean(losses, batch["weights"])
+        return weighted_mean(losses, batch["weights"])
 
 
 def _next_loss(batch: Mapping[str, Any], probabilities: Any) -> Any:
     losses = keras.losses.sparse_categorical_crossentropy(
         batch["is_next"], ops.cast(probabilities, "float32")
     )
-    return _mean(losses, batch["row_weights"])
+    return weighted_mean(losses, batch["row_weights"])
 
 
 def contrast_loss(batch: Mapping[str, Any], pooled: Any, scale: float) -> Any:
-    """Cross-entropy of each row's partner i ^ 1 among all other rows of the batch."""
-    b = ops.shape(pooled)[0]
-    real = ops.cast(batch["pair_weights"], "float32")
-    logits = scale * ops.matmul(pooled, ops.transpose(pooled))
-    hidden = ops.eye(b) + (1 - real)[None]
-    logits = logits - 1e9 * hidden
-    place = ops.arange(b)
-    partner = place + 1 - 2 * (place % 2)
-    losses = keras.losses.sparse_categorical_crossentropy(partner, logits, from_logits=True)
-    return _mean(losses, real)
+    """:func:`in_batch_contrast` of a batch's rows."""
+    return in_batch_contrast(pooled, scale, batch["pair_weights"], batch.get("sentences"))
 
 
 def score_loss(batch: Mapping[str, Any], pooled: Any, scale: float) -> Any:
-    """CoSENT: a pair of a higher score is to have the higher cosine."""
-    b = ops.shape(pooled)[0]
-    pairs = ops.reshape(pooled, (b // 2, 2, -1))
-    cosine = scale * ops.sum(pairs[:, 0] * pairs[:, 1], axis=-1)
-    scores = ops.cast(batch["scores"], "float32")
-    real = ops.reshape(ops.cast(batch["pair_weights"], "float32"), (b // 2, 2))[:, 0] > 0
-    higher = (scores[:, None] > scores[None]) & real[:, None] & real[None]
-    terms = ops.where(higher, cosine[None] - cosine[:, None], -1e9)
-    terms = ops.concatenate([ops.zeros((1,)), ops.reshape(terms, (-1,))], axis=0)
-    return ops.logsumexp(terms)
-
-
-def _mean(losses: Any, weights: Any) -> Any:
-    weights = ops.cast(weights, "float32")
-    return ops.sum(losses * weights) / ops.maximum(ops.sum(weights), 1.0)
+    """:func:`cosent` of a batch's pairs."""
+    real = ops.reshape(ops.cast(batch["pair_weights"], "float32"), (-1, 2))[:, 0]
+    return cosent(pair_cosines(pooled), batch["scores"], scale, real)
