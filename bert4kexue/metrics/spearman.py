@@ -55,19 +55,21 @@ class SpearmanCorrelation(keras.metrics.Metric):
         )
         # A batch writes itself into its places; places beyond the capacity are nowhere.
         many = ops.shape(new)[1]
-        place = ops.arange(self.capacity) - self._count
+        count, values = ops.convert_to_tensor(self._count), ops.convert_to_tensor(self._values)
+        place = ops.arange(self.capacity) - count
         mine = ops.logical_and(place >= 0, place < many)
         taken = ops.take(new, ops.clip(place, 0, many - 1), axis=1)
-        self._values.assign(ops.where(mine[None], taken, self._values))
-        self._count.assign(self._count + ops.cast(many, "int32"))
+        self._values.assign(ops.where(mine[None], taken, values))
+        self._count.assign(count + ops.cast(many, "int32"))
 
     def result(self) -> Any:
         """The correlation."""
-        kept = ops.arange(self.capacity) < self._count
+        count, held = ops.convert_to_tensor(self._count), ops.convert_to_tensor(self._values)
+        kept = ops.arange(self.capacity) < count
         real = ops.cast(kept, "float32")
         number = ops.maximum(ops.sum(real), 1.0)
         centred = []
-        for values in (self._values[0], self._values[1]):
+        for values in (held[0], held[1]):
             # What is not there is larger than all else, so that it changes no rank.
             ordered = ops.sort(ops.where(kept, values, np.inf))
             ranks = ops.searchsorted(ordered, values, side="left") + ops.searchsorted(
@@ -77,7 +79,7 @@ class SpearmanCorrelation(keras.metrics.Metric):
             centred.append(real * (ranks - ops.sum(real * ranks) / number))
         a, b = centred
         spread = ops.sqrt(ops.sum(ops.square(a))) * ops.sqrt(ops.sum(ops.square(b)))
-        exists = ops.logical_and(spread > 0, self._count <= self.capacity)
+        exists = ops.logical_and(spread > 0, count <= self.capacity)
         found = ops.sum(a * b) / ops.where(spread > 0, spread, 1.0)
         return ops.cast(ops.where(exists, found, np.nan), self.dtype)
 
