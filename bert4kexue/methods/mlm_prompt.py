@@ -113,6 +113,7 @@ class MaskedScorer:
                 f"got {maxlen}"
             )
         self._predictor = SortedPredictor(self.body, tokens_per_batch=tokens_per_batch)
+        self.head.compile(jit_compile=self._predictor.static)
 
     def score(self, texts: Sequence[str], template: MaskedTemplate) -> np.ndarray:
         """(N, l) float64 mean log-probabilities of the words' tokens; only texts are cut.

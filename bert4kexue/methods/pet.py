@@ -22,7 +22,7 @@ import numpy as np
 from keras import ops
 
 from bert4kexue.methods.mlm_prompt import MaskedPromptClassifier, MaskedTemplate, split_at_head
-from bert4kexue.methods.nsp_prompt import checked_texts
+from bert4kexue.methods.nsp_prompt import checked_texts, position_count
 from bert4kexue.methods.prompt_classifier import checked_labels, softmax
 from bert4kexue.methods.prompt_tuning import tune
 from bert4kexue.models.prediction import SortedPredictor
@@ -89,6 +89,7 @@ class PetClassifier:
         self.epochs, self.rate, self.batch = epochs, rate, batch
         self.student_epochs, self.student_rate = student_epochs, student_rate
         self.temperature, self.seed = temperature, seed
+        self._length = maxlen or 128
         self.weights_: np.ndarray | None = None
         self.student_: keras.Model | None = None
 
@@ -146,7 +147,8 @@ class PetClassifier:
 
     def _teach(self, texts: list[str], taught: np.ndarray) -> None:
         keras.utils.set_random_seed(self.seed)
-        student = student_model(self.build(), len(self.labels))
+        student = student_model(model := self.build(), len(self.labels))
+        self._length = min(self.maxlen or 128, position_count(model) or self.maxlen or 128)
         data = _Taught(self._encode(texts), taught, 4 * self.batch, len(student.inputs), self.seed)
         student.compile(
             optimizer=keras.optimizers.Adam(self.student_rate),
@@ -157,8 +159,7 @@ class PetClassifier:
         self.student_ = student
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
-        scorer_length = self.maxlen or 128
-        return [self.tokenizer.encode(text, maxlen=scorer_length)[0] for text in texts]
+        return [self.tokenizer.encode(text, maxlen=self._length)[0] for text in texts]
 
 
 def soft_labels(

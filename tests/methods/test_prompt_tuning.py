@@ -180,7 +180,6 @@ def test_pet_teaches_a_classifier_what_its_patterns_learned(tokenizer):
         tokenizer,
         LABELS,
         templates,
-        maxlen=24,
         epochs=30,
         rate=1e-2,
         student_epochs=60,
@@ -195,5 +194,8 @@ def test_pet_teaches_a_classifier_what_its_patterns_learned(tokenizer):
     assert pet.weights_.shape == (2,)
     assert pet.predict(TEXTS) == WANTED
     np.testing.assert_allclose(pet.predict_proba(TEXTS).sum(1), 1)
+    assert set(pet.predict(["今天天气很好" * 30])) <= set(
+        LABELS
+    )  # longer than the model's positions
     with pytest.raises(ValueError, match="at least one pattern"):
         PetClassifier(build, tokenizer, LABELS, [])

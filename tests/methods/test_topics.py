@@ -80,16 +80,22 @@ def test_topics_are_told_without_a_label(learned):
 
 
 def test_samples_contrast_beats_a_fixed_threshold_where_all_scores_lean(learned):
-    """Wrong pairs share half of a topic, as none of the training did: most seem to go on."""
+    """Had 19 of 20 pairs of training gone on, the head's bias would lean by log 19, no more."""
+    model, tokenizer = learned
+    head = model.get_layer("NSP-Proba")
+    bias = np.array(head.bias)
     rng = np.random.default_rng(2)
     same, pairs = rng.integers(0, 2, 300), []
-    for whole in same:
+    for together in same:
         first = int(rng.integers(4))
-        other = first if whole else (first + int(rng.integers(1, 4))) % 4
-        second = text(first, rng, False, length=3) + text(other, rng, False, length=3)
-        pairs.append((text(first, rng, False, length=6), second))
-    scores = NSPScorer(*learned).score(pairs)
+        second = first if together else (first + int(rng.integers(1, 4))) % 4
+        pairs.append(tuple(text(t, rng, False, length=3, noise=0.5) for t in (first, second)))
+    try:
+        head.bias.assign(bias + np.array([np.log(19), 0]))
+        scores = NSPScorer(model, tokenizer).score(pairs)
+    finally:
+        head.bias.assign(bias)
     contrast = (SamplesContrast(2).predict(scores) == same).mean()
     fixed = ((scores > 0.5) == same).mean()
     assert contrast > fixed + 0.02
-    assert contrast > 0.7
+    assert contrast > 0.6
