@@ -41,6 +41,7 @@ class _Kind:
 
     ``expand(map, x, frequencies)`` gives features (..., m) of x (..., d), or their logarithms when
     ``exponential``. ``kernel(map, q, k)`` is the closed form (..., n, m) of q (..., n, d) and k.
+    ``signed`` features may be negative, though no kernel is.
     """
 
     size: Callable[[FeatureMap, int], int]
@@ -48,6 +49,7 @@ class _Kind:
     kernel: Callable[[FeatureMap, Any, Any], Any]
     exponential: bool = False
     polynomial: bool = False
+    signed: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,6 +118,11 @@ class FeatureMap:
     def exponential(self) -> bool:
         """Whether :meth:`expand` gives logarithms of features."""
         return KINDS[self.kind].exponential
+
+    @property
+    def signed(self) -> bool:
+        """Whether features may be negative, so that they cancel in a row's sum of weights."""
+        return KINDS[self.kind].signed
 
     @property
     def by_feature(self) -> bool:
@@ -319,6 +326,7 @@ KINDS: dict[str, _Kind] = {
         size=lambda fmap, d: d + 1,
         expand=_with_one,
         kernel=lambda fmap, q, k: 1.0 + _product(_unit(q), _unit(k)),
+        signed=True,
     ),
     "performer": _Kind(
         size=lambda fmap, d: fmap.features or max(1, int(d * math.log(d))),
@@ -326,6 +334,10 @@ KINDS: dict[str, _Kind] = {
         kernel=lambda fmap, q, k: ops.exp(_product(q, k)),
         exponential=True,
     ),
-    "taylor": _Kind(size=_combinations, expand=_monomials, kernel=_taylor, polynomial=True),
-    "limit": _Kind(size=_combinations, expand=_monomials, kernel=_limit, polynomial=True),
+    "taylor": _Kind(
+        size=_combinations, expand=_monomials, kernel=_taylor, polynomial=True, signed=True
+    ),
+    "limit": _Kind(
+        size=_combinations, expand=_monomials, kernel=_limit, polynomial=True, signed=True
+    ),
 }

@@ -122,7 +122,9 @@ def _weights(
     if fmap.by_feature:
         left = left / left.sum(1, keepdims=True) / (visible @ right)
     weights = (left @ right.T) * visible
-    return weights / weights.sum(1, keepdims=True)
+    if fmap.signed:  # no kernel is negative: what is, is rounding
+        weights = np.maximum(weights, 0.0)
+    return weights / np.maximum(weights.sum(1, keepdims=True), 1e-30)
 
 
 def _softmax(x: np.ndarray) -> np.ndarray:

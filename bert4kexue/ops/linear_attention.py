@@ -14,6 +14,12 @@ Exponential features are divided by a running maximum over the keys, feature by 
 are multiplied by it and then divided by their own maximum. Both cancel in the quotient, and neither
 sum can overflow. Sums are float32 whatever the inputs are.
 
+Signed features (cos1, taylor, limit) cancel where every key of a query stands where the kernel is
+zero, and what z leaves of the denominator is rounding. That is at most about eps |phi(q)| times the
+sum of |phi(k)|, and the denominator is never let below a few times that: such a row gives numbers
+of the values' size, and a row that keeps a digit is what it was. Weights of a triangle are held one
+by one; of those it is enough that none is negative, as no kernel here is.
+
 Axis letters: b batch, h heads, n queries, m keys, d head size, e value size, f features.
 """
 
@@ -31,17 +37,21 @@ _CHUNK = 128
 _BLOCK_NUMBERS = 2**19  # features of a block and head that are held at once
 _LOW = -1e30  # the logarithm of no feature: finite, so that differences stay numbers
 _TINY = 1e-30
+#: A denominator that is a smaller share of |phi(q)| sum |phi(k)| is its rounding in float32.
+ROUNDING = 8 * 2.0**-23
 
 
 class LinearState(NamedTuple):
     """What a query needs of all keys before it; its size does not depend on their number.
 
     ``sums`` (b, h, f, e + 1) are S and, in the last column, z, of features divided by
-    exp(``peak``), (b, h, f); the peak of maps that are not exponential means nothing.
+    exp(``peak``), (b, h, f); the peak of maps that are not exponential means nothing. ``lengths``
+    (b, h, 1) are the sum of |phi(k)| of signed features, and zeros for others.
     """
 
     sums: Any
     peak: Any
+    lengths: Any
 
 
 def empty_state(batch: Any, heads: int, features: int, values: int, dtype: Any) -> LinearState:
@@ -49,6 +59,7 @@ def empty_state(batch: Any, heads: int, features: int, values: int, dtype: Any) 
     return LinearState(
         ops.zeros((batch, heads, features, values + 1), dtype=dtype),
         ops.full((batch, heads, features), _LOW, dtype=dtype),
+        ops.zeros((batch, heads, 1), dtype=dtype),
     )
 
 
@@ -158,6 +169,17 @@ class _Phi(NamedTuple):
             features = features / ops.sum(features, axis=-1, keepdims=True)
         return features
 
+    def lengths(self, features: Any) -> Any:
+        """|phi| of each token, (..., 1), of signed features; nothing trains by them."""
+        squares = ops.sum(ops.square(ops.stop_gradient(features)), axis=-1, keepdims=True)
+        return ops.sqrt(squares)
+
+    def least(self, asked: Any, lengths: Any) -> Any:
+        """What a denominator has to reach: queries' features, and the sum of |phi| of the keys."""
+        if not self.map.signed:
+            return _TINY
+        return ops.maximum(ROUNDING * self.lengths(asked) * lengths, _TINY)
+
     def block(self, key: Any) -> int:
         """How many tokens' features are held at once: a multiple of the chunk."""
         held = _BLOCK_NUMBERS // self.map.size(key.shape[-1])
@@ -180,7 +202,10 @@ def _add(phi: _Phi, state: LinearState, key: Any, value: Any, real: Any) -> Line
     """The state after a block of keys."""
     features, peak = phi.keys(key, real, state.peak)
     new = ops.matmul(ops.swapaxes(features, -1, -2), value)  # (b, h, f, e + 1)
-    return LinearState(_rescaled(phi, state, peak) + new, peak)
+    lengths = state.lengths
+    if phi.map.signed:
+        lengths = lengths + ops.sum(phi.lengths(features), axis=2)
+    return LinearState(_rescaled(phi, state, peak) + new, peak, lengths)
 
 
 def _rescaled(phi: _Phi, state: LinearState, peak: Any) -> Any:
@@ -194,12 +219,13 @@ def _read_block(phi: _Phi, query: Any, state: LinearState) -> Any:
     features = phi.queries(query, state.peak)
     if phi.map.by_feature:
         return _divided_by_feature(features, state.sums[..., -1][:, :, None]) @ state.sums[..., :-1]
-    return _divided(ops.matmul(features, state.sums))
+    least = phi.least(features, state.lengths[:, :, None])
+    return _divided(ops.matmul(features, state.sums), least)
 
 
-def _divided(mixed: Any) -> Any:
+def _divided(mixed: Any, least: Any) -> Any:
     """(..., e + 1), the last column being the weights' sum, to (..., e)."""
-    return mixed[..., :-1] / ops.maximum(mixed[..., -1:], _TINY)
+    return mixed[..., :-1] / ops.maximum(mixed[..., -1:], least)
 
 
 def _divided_by_feature(features: Any, totals: Any) -> Any:
@@ -233,9 +259,16 @@ def _causal_block(
         )
         asked = _divided_by_feature(asked, totals)
     weights = ops.where(lower, ops.matmul(asked, ops.swapaxes(features, -1, -2)), 0.0)
+    lengths, least = state.lengths, _TINY
+    if phi.map.signed:
+        weights = ops.relu(weights)
+        each = ops.sum(phi.lengths(features), axis=3)  # (b, h, count, 1)
+        before_each = state.lengths[:, :, None] + ops.matmul(earlier, each)
+        least = phi.least(asked, before_each[:, :, :, None])
+        lengths = lengths + ops.sum(each, axis=2)
     mixed = ops.matmul(asked, before) + ops.matmul(weights, value)
-    output = mixed[..., :-1] if phi.map.by_feature else _divided(mixed)
-    last = LinearState(sums + ops.sum(own, axis=2), peak)
+    output = mixed[..., :-1] if phi.map.by_feature else _divided(mixed, least)
+    last = LinearState(sums + ops.sum(own, axis=2), peak, lengths)
     return ops.reshape(output, (b, h, n, e - 1)), last
 
 

@@ -226,6 +226,39 @@ def test_exponents_beyond_every_precision_stay_finite_and_right(kind):
         assert np.isfinite(case.computed(structure)).all()
 
 
+SIGNED = [spec for spec in MAPS if feature_map(spec).signed]
+
+
+@pytest.mark.parametrize("spec", SIGNED, ids=str)
+@pytest.mark.parametrize("structure", ["all", "causal", "prefix"])
+def test_a_row_whose_features_cancel_gives_numbers_of_the_values_size(spec, structure):
+    """Every key stands where the kernel is zero, or next to nothing beside |phi(q)| |phi(k)|."""
+    case = Case(spec, 0, 9)
+    direction = np.array([1.0, 2.0, 3.0]) / 14**0.5
+    random = np.random.RandomState(1)
+    across = random.normal(size=case.k.shape)
+    across -= (across @ direction)[..., None] * direction
+    far, size = {"limit": (case.map.order, 1.0), "cos1": (0.3, 0.0), "taylor": (1e-4, 1e4)}[
+        case.map.kind
+    ]
+    case.q = np.broadcast_to(max(size, 1.0) * direction, case.q.shape).astype("float32")
+    case.k = (-far * direction + size * across).astype("float32")
+    assert np.isinf(case.rounding(structure)).all()
+    computed = case.computed(structure)
+    assert np.abs(computed).max() <= 4 * np.abs(case.v).max()
+
+
+@pytest.mark.parametrize("spec", SIGNED, ids=str)
+@pytest.mark.parametrize("structure", ["all", "causal", "prefix"])
+def test_a_row_that_keeps_a_digit_is_divided_by_its_own_sum(spec, structure, monkeypatch):
+    case = Case(spec, 3, 9, scale=2.0)
+    kept = np.broadcast_to(np.isfinite(case.rounding(structure)), case.v.shape)
+    assert kept.mean() > 0.8
+    guarded = case.computed(structure)
+    monkeypatch.setattr(module, "ROUNDING", 0.0)
+    np.testing.assert_array_equal(guarded[kept], case.computed(structure)[kept])
+
+
 def test_sums_of_many_tokens_keep_float32_precision_in_half_precision():
     n = 4096  # a running sum in float16 stops at 2048, in bfloat16 at 256
     q = keras.ops.cast(np.zeros((1, n, 1, 2)), "bfloat16")
@@ -297,4 +330,4 @@ def test_the_state_is_of_one_size():
         )
         assert isinstance(state, LinearState)
         sizes.add(tuple(tuple(x.shape) for x in state))
-    assert sizes == {((2, HEADS, SIZE, VALUES + 1), (2, HEADS, SIZE))}
+    assert sizes == {((2, HEADS, SIZE, VALUES + 1), (2, HEADS, SIZE), (2, HEADS, 1))}
