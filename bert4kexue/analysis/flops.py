@@ -88,6 +88,9 @@ class Shape:
     def __post_init__(self) -> None:
         for name in ("layers", "hidden", "heads"):
             _positive(name, getattr(self, name))
+        for name in ("feed_forward", "vocabulary"):  # 0 is none
+            if getattr(self, name) != 0:
+                _positive(name, getattr(self, name))
         if self.head_size is None and self.hidden % self.heads:
             raise ValueError(
                 f"hidden={self.hidden} is not divided by heads={self.heads}: give head_size"
@@ -286,28 +289,30 @@ def total(parts: Mapping[str, Cost]) -> Cost:
 
 
 def crossover_lengths(
-    shape: Shape, *, widen: Literal["none", "projections"] = "none"
+    shape: Shape, *, widen: Literal["none", "heads", "projections"] = "none"
 ) -> dict[str, int]:
     """The smallest lengths from which one part is strictly dearer than another.
 
     Args:
         shape: of softmax attention; `features` says what linear attention would have.
-        widen: 'none' gives linear attention its m features for nothing; 'projections' widens the
-            query and key projections to m numbers a head and counts what that costs.
+        widen: 'none' gives linear attention its m features for nothing, beside values of their own
+            size; 'heads' widens the values to m numbers as well, as the post counts heads four
+            times as wide: 2 n m^2 a head against 2 n^2 d; 'projections' leaves the values, widens
+            the query and key projections to m numbers a head and counts what that costs.
 
     Returns:
         'attention_over_feed_forward', 'quadratic_over_rest' (the quadratic core over everything
         else of the layer) and 'linear_cheaper' (a layer with linear attention over one without).
     """
-    if widen not in ("none", "projections"):
-        raise ValueError(f"widen must be 'none' or 'projections', got {widen!r}")
+    if widen not in ("none", "heads", "projections"):
+        raise ValueError(f"widen must be 'none', 'heads' or 'projections', got {widen!r}")
     base = dataclasses.replace(shape, attention="softmax")
     # Per token: the core costs `slope` times n, everything else a constant.
     slope = shape.heads * (shape.d + shape.d_v)
     one = layer_cost(base, 1)
     projections = one["projections"].multiplications
     feed_forward = one["feed_forward"].multiplications
-    linear_core = 2 * shape.heads * shape.m * shape.d_v
+    linear_core = 2 * shape.heads * shape.m * (shape.m if widen == "heads" else shape.d_v)
     if widen == "projections":
         linear_core += 2 * shape.hidden * shape.heads * (shape.m - shape.d)
     if shape.attention == "performer":

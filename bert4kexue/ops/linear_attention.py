@@ -333,12 +333,12 @@ def _causal(
     n, size = ops.shape(query)[2], phi.block(query)
     chunk = smaller(_CHUNK, n)
     size = even(size, n, chunk)
-    together, parts = joined(query, key, value, real)
-    blocks = in_blocks(together, size)
     if isinstance(n, int) and n <= size:
-        q, k, v, r = parts(blocks[0])
+        q, k, v, r = (_lengthened(x, size - n) for x in (query, key, value, real))
         output, last = _causal_block(phi, q, k, v, r, state, chunk)
         return output[:, :, :n], last
+    together, parts = joined(query, key, value, real)
+    blocks = in_blocks(together, size)
     b, h = ops.shape(query)[:2]
 
     def body(carry: Any, block: Any) -> tuple[Any, Any]:
@@ -350,3 +350,8 @@ def _causal(
     nothing = ops.zeros((b, h, size, value.shape[-1] - 1), dtype=value.dtype)
     (_, *carry), (outputs, *_) = ops.scan(body, (nothing, *state), blocks)
     return in_line(outputs, n), LinearState(*carry)
+
+
+def _lengthened(x: Any, more: int) -> Any:
+    """(b, h, n, d) with so many zeros at the end."""
+    return ops.pad(x, [[0, 0], [0, 0], [0, more], [0, 0]]) if more else x

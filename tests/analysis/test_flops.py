@@ -43,8 +43,9 @@ def test_the_posts_widened_heads():
     narrow = layer_cost(BASE, 1)["core"].multiplications
     linear = layer_cost(Shape(**{**vars(wide), "attention": "linear"}), 1)["core"].multiplications
     assert linear // narrow == 1024
-    # With the values left as they are, m = 256 features pay from 256 tokens on.
     four = Shape(layers=1, hidden=768, heads=12, features=256)
+    assert crossover_lengths(four, widen="heads")["linear_cheaper"] == 1024 + 1
+    # With the values left as they are, m = 256 features pay from 256 tokens on.
     assert crossover_lengths(four)["linear_cheaper"] == 256 + 1
     widened = crossover_lengths(four, widen="projections")["linear_cheaper"]
     extra = 2 * 768 * 12 * (256 - 64) + 2 * 12 * 256 * 64
@@ -96,7 +97,7 @@ def test_formulas_count_what_loops_multiply(n, h, d, d_v, m, f, causal):
     assert linear["features"].multiplications == count["features"]
 
 
-@given(sizes, sizes, sizes, st.integers(1, 40), st.sampled_from(["none", "projections"]))
+@given(sizes, sizes, sizes, st.integers(1, 40), st.sampled_from(["none", "heads", "projections"]))
 @settings(max_examples=60, deadline=None)
 def test_crossovers_are_the_first_lengths(h, d, ratio, m, widen):
     shape = Shape(layers=1, hidden=h * d, heads=h, feed_forward=ratio * h * d, features=m)
@@ -112,6 +113,7 @@ def test_crossovers_are_the_first_lengths(h, d, ratio, m, widen):
         if name == "quadratic_over_rest":
             return p["core"] > p["projections"] + p["feed_forward"]
         more = 2 * n * h * d * h * (m - d) if widen == "projections" else 0
+        more += 2 * n * h * m * (m - d) if widen == "heads" else 0
         return p["core"] > parts(n, "linear")["core"].multiplications + more
 
     for name, length in found.items():
@@ -183,6 +185,9 @@ def test_gated_attention_units():
         (lambda: Shape(layers=0, hidden=8, heads=2), "layers must be a whole number"),
         (lambda: Shape(layers=1, hidden=8, heads=-2), "heads must be a whole number"),
         (lambda: Shape(layers=1, hidden=8, heads=2, features=0), "features must be"),
+        (lambda: Shape(layers=1, hidden=8, heads=2, feed_forward=-1), "feed_forward must be"),
+        (lambda: Shape(layers=1, hidden=8, heads=2, vocabulary=-1), "vocabulary must be"),
+        (lambda: Shape(layers=1, hidden=8.5, heads=2), "hidden must be a whole number"),
         (lambda: Shape(layers=1, hidden=8, heads=2, attention="sparse"), "attention must be"),
         (lambda: layer_cost(BASE, 0), "length must be"),
         (lambda: transformer_cost(BASE, 8, batch=0), "batch must be"),

@@ -151,6 +151,25 @@ def test_the_fused_operation_is_attention_in_either_precision(dtype, bound, kind
     np.testing.assert_allclose(fused, exact, atol=bound, rtol=0)
 
 
+def test_chunks_and_the_fused_operation_are_the_layer_in_mixed_bfloat16():
+    """Under every mask, against the float32 layer of the same weights."""
+    random = np.random.RandomState(4)
+    b, n = 2, 7
+    x = random.normal(size=(b, n, HIDDEN)).astype("float32")
+    for kind in KINDS:
+        key_mask, bias, a_bias, _, _ = masks(kind, random, b, n)
+        inputs = [tensor(x)] * 3 + ([] if bias is None else [tensor(bias)])
+        options = {"mask": [None, None, tensor(key_mask)], "a_bias": a_bias}
+        for changed in ({"fused": True}, {"query_chunk": 3, "fused": True}):
+            plain, half = twins(**changed, dtype="mixed_bfloat16")
+            whole = to_numpy(plain(inputs, **options))
+            found = half(inputs, **options)
+            assert keras.backend.standardize_dtype(found.dtype) == "bfloat16"
+            found = to_numpy(keras.ops.cast(found, "float32"))
+            # Eight bits: a few of their roundings of the largest number.
+            np.testing.assert_allclose(found, whole, atol=0.02 * np.abs(whole).max(), rtol=0)
+
+
 def test_float16_is_never_left_to_the_fused_operation(monkeypatch):
     """Its products may overflow there, and a hidden row is not even."""
     from bert4kexue.layers import attention as module

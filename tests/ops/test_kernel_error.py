@@ -33,6 +33,17 @@ def test_errors_are_those_measured_elsewhere(spec, std, error):
     assert kernel_error(*head(std), spec).output == pytest.approx(error, rel=0.25)
 
 
+@pytest.mark.parametrize(
+    ("features", "std", "error"),
+    [(266, 0.25, 0.059), (266, 0.5, 0.50), (266, 1.0, 3.4), (1024, 0.25, 0.027), (1024, 0.5, 0.25)],
+)
+def test_performers_errors_are_those_measured_elsewhere(features, std, error):
+    """Of a peer: the median of three draws there, of five here."""
+    spec = {"kind": "performer", "features": features}
+    errors = [kernel_error(*head(std), spec, seed=seed).output for seed in range(5)]
+    assert np.median(errors) == pytest.approx(error, rel=0.25)
+
+
 def test_rows_stay_within_the_bound():
     for std in (0.1, 0.2, 0.3):
         for spec in ("taylor", {"kind": "limit", "order": 2}):
