@@ -7,7 +7,7 @@ pretrained/roformer_tiny_zh was trained on rows of at most 64 tokens. Held-out r
 or more are read in windows of 62, 124 and 248 tokens of text, [CLS] and [SEP] around each, with the
 same tokens masked whatever the window is: only how far a token sees differs. Written are the shares
 of masked tokens found again and, against windows of 62, the difference with its standard error over
-the reviews. The page that shows them is written by attention_cost.py.
+the reviews. `attention_cost.py --trained` puts them on its page.
 """
 
 from __future__ import annotations
