@@ -166,8 +166,8 @@ def test_chunks_and_the_fused_operation_are_the_layer_in_mixed_bfloat16():
             found = half(inputs, **options)
             assert keras.backend.standardize_dtype(found.dtype) == "bfloat16"
             found = to_numpy(keras.ops.cast(found, "float32"))
-            # Eight bits: a few of their roundings of the largest number.
-            np.testing.assert_allclose(found, whole, atol=0.02 * np.abs(whole).max(), rtol=0)
+            # Eight bits: a dozen of their roundings of the largest number.
+            np.testing.assert_allclose(found, whole, atol=0.05 * np.abs(whole).max(), rtol=0)
 
 
 def test_float16_is_never_left_to_the_fused_operation(monkeypatch):

@@ -226,16 +226,15 @@ def test_exponents_beyond_every_precision_stay_finite_and_right(kind):
         assert np.isfinite(case.computed(structure)).all()
 
 
-@pytest.mark.parametrize("kind", ["exp", "dsoftmax", "performer"])
+@pytest.mark.parametrize("kind", ["exp", "dsoftmax"])
 def test_exponents_beyond_float16_are_right_in_float16(kind):
-    """exp(12) is infinite in float16, and so is a product of two features of exp(6)."""
-    case = Case({"kind": kind} | ({"features": 7} if kind == "performer" else {}), 0, 6)
+    """exp(12) is infinite in float16."""
+    case = Case(kind, 0, 6)
     case.q, case.k = (np.float32(np.float16(8.0 * x)) for x in (case.q, case.k))
     case.v = np.float32(np.float16(case.v))
     assert np.abs(case.k).max() > 12
     inputs = [keras.ops.cast(tensor(x), "float16") for x in (case.q, case.k, case.v)]
-    w = None if case.w is None else tensor(case.w)
-    output, _ = linear_attention(*inputs, case.map, w, **case.options("causal"))
+    output, _ = linear_attention(*inputs, case.map, **case.options("causal"))
     computed = to_numpy(keras.ops.cast(output, "float32"))
     np.testing.assert_allclose(computed, case.dense("causal"), rtol=2e-3, atol=2e-3)
 
