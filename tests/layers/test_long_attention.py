@@ -126,7 +126,7 @@ def test_scores_beyond_the_trained_length_grow_with_its_logarithm(kind, options)
     np.testing.assert_allclose(to_numpy(layer(short)), to_numpy(plain(short)), atol=2e-6)
 
 
-@pytest.mark.parametrize(("dtype", "bound"), [("float32", 2e-6), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 2e-6), ("bfloat16", 4e-2)])
 @pytest.mark.parametrize("kind", ["open", "padding", "lm", "unilm", "heads", "hidden"])
 def test_the_fused_operation_is_attention_in_either_precision(dtype, bound, kind):
     random = np.random.RandomState(0)
