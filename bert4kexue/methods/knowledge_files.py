@@ -7,7 +7,8 @@ Two kinds of lines, columns separated by tabs:
     keys      any number of columns: the key is each column with a [SEP] behind it; no values.
 
 Tokens and values go to temporary files beside the result, so memory does not grow with the text:
-it is that of `decoding.trie_build`, about 100 bytes a key and some bytes a token.
+it is that of `decoding.trie_build`, about 100 bytes a key and some bytes a token. These files have
+no names (where the system allows), so that they go with the process, however it ends.
 """
 
 from __future__ import annotations
@@ -100,9 +101,9 @@ def build_tree_file(
     rejected: list[Rejected] = []
     lines = 0
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=target.parent)))
-        paths = [folder / name for name in ("tokens", "lengths", "text", "sizes")]
-        files = [stack.enter_context(open(path, "wb")) for path in paths]
+        tokens, lengths, text, sizes = files = [
+            stack.enter_context(tempfile.TemporaryFile(dir=target.parent)) for _ in range(4)
+        ]
         blocks = _tokenized(source, tokenizer, kind, maxlen, workers)
         for block in watch(blocks, source.stat().st_size):
             parts = (
@@ -116,13 +117,13 @@ def build_tree_file(
             rejected += [Rejected(lines + number, reason) for number, reason in block.rejected]
             lines += block.lines
         for file in files:
-            file.close()
-        starts = _starts(paths[1])
+            file.flush()
+        starts = _starts(lengths)
         if len(starts) == 1:
             raise ValueError(f"none of the {lines} lines of {source} gave a key: {rejected[0]}")
-        values = (_mapped(paths[2], np.uint8), _starts(paths[3])) if kind == "triples" else None
+        values = (_mapped(text, np.uint8), _starts(sizes)) if kind == "triples" else None
         tree = PrefixTree.from_arrays(
-            _mapped(paths[0], np.int32),
+            _mapped(tokens, np.int32),
             starts,
             values,
             vocabulary=vocabulary_hash(tokenizer._token_dict),
@@ -238,12 +239,12 @@ def _encode(tokenizer: Any, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     return taken[np.arange(ids.shape[1]) < sizes[rows, None]], sizes[rows]
 
 
-def _mapped(path: Path, dtype: type) -> np.ndarray:
-    return np.memmap(path, dtype, "r") if path.stat().st_size else np.zeros(0, dtype)
+def _mapped(file: Any, dtype: type) -> np.ndarray:
+    return np.memmap(file, dtype, "r") if file.tell() else np.zeros(0, dtype)
 
 
-def _starts(path: Path) -> np.ndarray:
-    lengths = _mapped(path, np.int32)
+def _starts(file: Any) -> np.ndarray:
+    lengths = _mapped(file, np.int32)
     starts = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=starts[1:])
     return starts

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from bert4kexue.cli import main
@@ -48,3 +51,53 @@ def test_verify_finds_damage_that_opening_does_not_read(built, capsys):
     assert main(["trie", "info", str(path)]) == 0
     assert main(["trie", "verify", str(path)]) == 2
     assert "damaged section 'text'" in capsys.readouterr().err
+
+
+#: The command, which stops and waits where it is told to: `bert4kexue trie build` in the middle.
+STOPPED = """
+import sys
+import bert4kexue._files
+import bert4kexue.cli.trie
+from bert4kexue.cli import main
+
+where, *command = sys.argv[1:]
+
+def stop(*_):
+    print("here", flush=True)
+    sys.stdin.read()
+
+def read(blocks, *_):
+    for block in blocks:
+        yield block
+        stop()
+
+if where == "reading":
+    bert4kexue.cli.trie.progress = read
+else:
+    bert4kexue._files.os.fsync = stop
+main(command)
+"""
+
+
+@pytest.mark.parametrize("where", ["reading", "writing"])
+@pytest.mark.parametrize("older", [False, True])
+def test_a_build_that_is_killed_leaves_no_half_file_and_runs_again(built, where, older, capsys):
+    folder, command, _ = built
+    tree = folder / "facts.tree"
+    before, expected = sorted(each.name for each in folder.iterdir()), tree.read_bytes()
+    if not older:
+        tree.unlink()
+        before.remove(tree.name)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "encoding": "utf-8"}
+    with subprocess.Popen([sys.executable, "-c", STOPPED, where, *command], **pipes) as process:
+        assert process.stdout.readline() == "here\n"
+        process.kill()
+    left = sorted(each.name for each in folder.iterdir())
+    if where == "writing":  # what was being written has no name that anybody reads
+        left = [name for name in left if not (name.startswith(".") and name.endswith(".tmp"))]
+    assert left == before
+    if older:
+        assert tree.read_bytes() == expected, "the older tree is as it was"
+    assert main(command) == 0
+    assert tree.read_bytes() == expected
+    assert "2 lines rejected" in capsys.readouterr().err
