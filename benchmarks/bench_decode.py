@@ -290,7 +290,7 @@ def table(size: str, rounds: int) -> dict[str, Any]:
     """Tokens/s against batch, beam and length; the cache's bytes as computed and as measured."""
     from bert4kexue.models.generation import Generator
 
-    generator = Generator(model_of(size))
+    generator = Generator(model_of(size), packed=True)
     rows = []
     for batch, beams, length in (
         *((b, w, TARGET) for b in (1, 4, 16) for w in (1, 4, 8)),
@@ -306,7 +306,9 @@ def table(size: str, rounds: int) -> dict[str, Any]:
             generator.generate(ids, **options)
             values.append(time.perf_counter() - begun)
         rows.append([batch, beams, length, round(batch * length / statistics.median(values), 1)])
+        print(*rows[-1], file=sys.stderr)
     return {
+        "rounds": rounds,
         "rows": rows,
         "memory": [memory(size, b, w, n) for b, w, n in ((1, 4, 32), (16, 4, 32), (16, 4, 128))],
     }
@@ -377,8 +379,8 @@ def page(stored: dict[str, Any], note: str = "") -> str:
         if f"table_{size}" not in stored:
             continue
         t = stored[f"table_{size}"]
-        lines += ["", f"## Batch, beam and length ({size})", "", "Plain."]
-        lines.append("")
+        lines += ["", f"## Batch, beam and length ({size})", ""]
+        lines += [f"Packed; medians of {t['rounds']} runs." if t["rounds"] > 1 else "Packed.", ""]
         lines += ["| samples | beams | new tokens | tokens/s |", "|---|---|---|---|"]
         lines += [f"| {' | '.join(map(str, row))} |" for row in t["rows"]]
         lines += [

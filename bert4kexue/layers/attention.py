@@ -6,10 +6,11 @@ from typing import Any, Literal, NamedTuple
 
 import keras
 from keras import ops
+from keras.layers import Dense
 
-from bert4kexue.layers.dense import Dense
 from bert4kexue.layers.initializers import fresh
 from bert4kexue.layers.position_bias import find_position_bias
+from bert4kexue.layers.projections import Projections, one_by_one
 from bert4kexue.layers.rematerialization import Rematerializable
 from bert4kexue.ops.attention import (
     NORMALIZATIONS,
@@ -21,7 +22,6 @@ from bert4kexue.ops.attention import (
 )
 from bert4kexue.ops.chunked_attention import by_query_chunks
 from bert4kexue.ops.masking import attention_mask, causal_mask, order_mask
-from bert4kexue.ops.rows import each_token
 
 
 class KeyValueCache(NamedTuple):
@@ -143,6 +143,10 @@ class MultiHeadAttention(Rematerializable):
         dense.build(shape)
         return dense
 
+    def projections(self) -> list[list[Dense]]:
+        """The Dense layers, in groups that read the same tokens in self-attention."""
+        return [[self.q_dense, self.k_dense, self.v_dense], [self.o_dense]]
+
     def call(
         self,
         inputs: list[Any],
@@ -157,9 +161,9 @@ class MultiHeadAttention(Rematerializable):
         order = bias if a_bias == "order" else None
         position = rest.pop(0) if p_bias else None
         output, scores = self.attend(
-            self._heads(self.q_dense, query, self.key_size),
-            self._heads(self.k_dense, key, self.key_size),
-            self._heads(self.v_dense, value, self.head_size),
+            self._heads(one_by_one([self.q_dense], query)[0], self.key_size),
+            self._heads(one_by_one([self.k_dense], key)[0], self.key_size),
+            self._heads(one_by_one([self.v_dense], value)[0], self.head_size),
             key_mask=mask[2] if isinstance(mask, list | tuple) else None,
             bias=None if a_bias == "order" else bias,
             order=order,
@@ -182,6 +186,7 @@ class MultiHeadAttention(Rematerializable):
         p_bias: str | None = None,
         training: bool | None = None,
         by_head: bool = False,
+        project: Projections = one_by_one,
     ) -> tuple[Any, Any]:
         """Projected heads to the output.
 
@@ -197,6 +202,7 @@ class MultiHeadAttention(Rematerializable):
             training: whether dropout acts.
             by_head: keys and values are (b, h, m, d) and (b, h, m, e), as caches hold them, and
                 keys are rotated already.
+            project: how the output's Dense layer is applied.
 
         Returns:
             The output (b, n, out_dim) and the scores (b, h, n, m) before mask and bias, or None
@@ -241,7 +247,7 @@ class MultiHeadAttention(Rematerializable):
             scores = None
         shape = ops.shape(mixed)
         flat = ops.reshape(mixed, (shape[0], shape[1], self.heads * self.head_size))
-        return each_token(self.o_dense, flat), scores
+        return project([self.o_dense], flat)[0], scores
 
     def _check_chunks(self, only_rotates: bool, p_bias: str | None, drops: bool) -> None:
         if not only_rotates:
@@ -273,6 +279,7 @@ class MultiHeadAttention(Rematerializable):
         allowed: Any = None,
         position: Any = None,
         p_bias: str | None = None,
+        project: Projections = one_by_one,
     ) -> tuple[Any, KeyValueCache]:
         """Self-attention of k new tokens over everything cached, themselves included.
 
@@ -284,12 +291,13 @@ class MultiHeadAttention(Rematerializable):
                 cached position; left to right when None.
             position: what ``p_bias`` takes, for the k new positions alone.
             p_bias: name of the position bias. Keys are cached after their rotation.
+            project: how the Dense layers are applied.
 
         Returns:
             The output (b, k, out_dim), equal to rows start ... start + k - 1 of the call on the
             whole sequence under the same mask, and the cache with the new positions written.
         """
-        query, key, value = self._project(x, position, p_bias)
+        query, key, value = self._projected(x, position, p_bias, project)
         cache = KeyValueCache(
             *(
                 ops.slice_update(
@@ -300,7 +308,9 @@ class MultiHeadAttention(Rematerializable):
         )
         if allowed is None:
             allowed = causal_mask(x.shape[1], cache.key.shape[2], offset=start)
-        output, _ = self.attend(query, cache.key, cache.value, bias=allowed, by_head=True)
+        output, _ = self.attend(
+            query, cache.key, cache.value, bias=allowed, by_head=True, project=project
+        )
         return output, cache
 
     def prefill(
@@ -323,22 +333,26 @@ class MultiHeadAttention(Rematerializable):
             position: what ``p_bias`` takes, for the n positions.
             p_bias: name of the position bias.
         """
-        query, key, value = self._project(x, position, p_bias)
+        query, key, value = self._projected(x, position, p_bias)
         output, _ = self.attend(query, key, value, bias=allowed)
         room = [[0, 0], [0, 0], [0, capacity - ops.shape(x)[1]], [0, 0]]
         held = (ops.pad(ops.transpose(y, (0, 2, 1, 3)), room) for y in (key, value))
         return output, KeyValueCache(*held)
 
-    def _project(self, x: Any, position: Any, p_bias: str | None) -> tuple[Any, Any, Any]:
+    def _projected(
+        self, x: Any, position: Any, p_bias: str | None, project: Projections = one_by_one
+    ) -> tuple[Any, Any, Any]:
         """Rotated queries and keys, and values, of a sequence that attends to itself."""
-        query = self._heads(self.q_dense, x, self.key_size)
-        key = self._heads(self.k_dense, x, self.key_size)
-        value = self._heads(self.v_dense, x, self.head_size)
-        return *find_position_bias(p_bias).rotate(position, query, key), value
+        query, key, value = project([self.q_dense, self.k_dense, self.v_dense], x)
+        query, key = self._heads(query, self.key_size), self._heads(key, self.key_size)
+        rotated = self._rotated(query, key, position, p_bias)
+        return *rotated, self._heads(value, self.head_size)
 
-    def _heads(self, dense: keras.layers.Dense, x: Any, size: int) -> Any:
-        shape = ops.shape(x)
-        projected = each_token(dense, x)
+    def _rotated(self, query: Any, key: Any, position: Any, p_bias: str | None) -> tuple[Any, Any]:
+        return find_position_bias(p_bias).rotate(position, query, key)
+
+    def _heads(self, projected: Any, size: int) -> Any:
+        shape = ops.shape(projected)
         return ops.reshape(projected, (shape[0], shape[1], self.heads, size))  # (b, n, h, d)
 
     def compute_mask(self, inputs: list[Any], mask: Any = None) -> Any:

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from bert4kexue.ops.positions import hierarchical_positions, sinusoidal_embeddings
-from bert4kexue.ops.products import few_rows_product
+from bert4kexue.ops.products import few_rows_pay, few_rows_product
 
 MergeMode = Literal["add", "mul", "zero", "concat"]
 
@@ -36,15 +36,13 @@ class Embedding(keras.layers.Embedding):
     def project_few(self, x: Any) -> Any:
         """``mode='dense'`` for a few rows, as decoding has them: (b, k, d) -> (b, k, v).
 
-        With up to 16 rows :func:`bert4kexue.ops.products.few_rows_product` is several times faster.
+        :func:`bert4kexue.ops.products.few_rows_product` is then several times faster.
         """
-        rows = x.shape[0] * x.shape[1] if None not in x.shape[:2] else None
-        if rows is None or rows > 16:
+        if not few_rows_pay(x.shape, self.embeddings.shape):
             return self(x, mode="dense")
         table = ops.cast(ops.convert_to_tensor(self.embeddings), self.compute_dtype)
-        product = few_rows_product(
-            ops.reshape(ops.cast(x, self.compute_dtype), (rows, x.shape[2])), table
-        )
+        rows = ops.reshape(ops.cast(x, self.compute_dtype), (-1, x.shape[2]))
+        product = few_rows_product(rows, table)
         return ops.reshape(product, (*x.shape[:2], self.input_dim))
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:

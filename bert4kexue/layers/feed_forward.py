@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+from keras.layers import Dense
 
-from bert4kexue.layers.dense import Dense
 from bert4kexue.layers.initializers import fresh
+from bert4kexue.layers.projections import Projections, one_by_one
 from bert4kexue.layers.rematerialization import Rematerializable
 from bert4kexue.ops.activations import (
     Activation,
@@ -16,7 +17,6 @@ from bert4kexue.ops.activations import (
     resolve_activation,
     serialize_activation,
 )
-from bert4kexue.ops.rows import each_token
 
 
 @keras.saving.register_keras_serializable(package="bert4kexue")
@@ -77,13 +77,20 @@ class FeedForward(Rematerializable):
 
     def call(self, inputs: Any) -> Any:
         """(..., d) -> (..., d)."""
-        return each_token(self._transform, inputs)
+        return self.transform(inputs, one_by_one)
 
-    def _transform(self, inputs: Any) -> Any:
-        x = self.i0_dense(inputs)  # (b n, units)
-        for k in range(1, len(self.activations)):
-            x = x * getattr(self, f"i{k}_dense")(inputs)
-        return self.o_dense(x)
+    def transform(self, inputs: Any, project: Projections) -> Any:
+        """(b, n, d) -> (b, n, d), by another way to compute the Dense layers."""
+        inner, outer = self.projections()
+        x, *gates = project(inner, inputs)
+        for gate in gates:
+            x = x * gate
+        return project(outer, x)[0]
+
+    def projections(self) -> list[list[Dense]]:
+        """The Dense layers, in groups that read the same input."""
+        inner = [getattr(self, f"i{k}_dense") for k in range(len(self.activations))]
+        return [inner, [self.o_dense]]
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The input's shape."""

@@ -15,6 +15,7 @@ from keras import ops
 
 from bert4kexue.layers.attention import MultiHeadAttention
 from bert4kexue.layers.position_bias import find_position_bias
+from bert4kexue.layers.projections import Projections, one_by_one
 from bert4kexue.ops.feature_maps import FeatureMap, feature_map
 from bert4kexue.ops.linear_attention import (
     LinearState,
@@ -137,9 +138,10 @@ class LinearAttention(MultiHeadAttention):
         p_bias: str | None = None,
         training: bool | None = None,
         by_head: bool = False,
+        project: Projections = one_by_one,
     ) -> tuple[Any, None]:
         """Projected heads to the output; see :meth:`MultiHeadAttention.attend`."""
-        query, key = self._placed(query, key, position, p_bias)
+        query, key = self._rotated(query, key, position, p_bias)
         if order is None and bias is not None:
             order = _as_order(self.name, bias)
         mixed, _ = linear_attention(
@@ -152,7 +154,7 @@ class LinearAttention(MultiHeadAttention):
             causal=order is not None,
             prefix=None if order is None else first_group(order),
         )
-        return self._output(mixed), None
+        return self._output(mixed, project), None
 
     def init_cache(  # type: ignore[override]
         self, batch_size: int, capacity: int = 0
@@ -207,6 +209,7 @@ class LinearAttention(MultiHeadAttention):
         real: Any = None,
         position: Any = None,
         p_bias: str | None = None,
+        project: Projections = one_by_one,
     ) -> tuple[Any, LinearState]:
         """One more token of each hypothesis, in a time that does not depend on those before.
 
@@ -216,6 +219,7 @@ class LinearAttention(MultiHeadAttention):
             real: (b, w) booleans, False where the token is padding.
             position: what ``p_bias`` takes, (b, w, key_size).
             p_bias: name of the position bias.
+            project: how the Dense layers are applied.
         """
         if x.shape[1] != cache.sums.shape[1]:
             raise ValueError(
@@ -223,7 +227,7 @@ class LinearAttention(MultiHeadAttention):
                 f"{x.shape[1]}: give several tokens of one sequence to prefill()"
             )
         shape = ops.shape(x)
-        projected = self._projected(x, position, p_bias)
+        projected = self._projected(x, position, p_bias, project)
         state = LinearState(*(ops.reshape(y, (-1, *ops.shape(y)[2:])) for y in cache))
         query, key, value = (ops.reshape(y, (-1, 1, *ops.shape(y)[2:])) for y in projected)
         mixed, state = linear_step(
@@ -235,8 +239,8 @@ class LinearAttention(MultiHeadAttention):
             state,
             None if real is None else ops.reshape(real, (-1, 1)),
         )
-        output = self._output(ops.reshape(mixed, (*shape[:2], self.heads, self.head_size)))
-        return output, LinearState(
+        mixed = ops.reshape(mixed, (*shape[:2], self.heads, self.head_size))
+        return self._output(mixed, project), LinearState(
             *(ops.reshape(y, (*shape[:2], *ops.shape(y)[1:])) for y in state)
         )
 
@@ -244,22 +248,17 @@ class LinearAttention(MultiHeadAttention):
         """The states of hypotheses that go on from ``parents`` (b, k)."""
         return LinearState(*(take_beams(held, parents) for held in cache))
 
-    def _projected(self, x: Any, position: Any, p_bias: str | None) -> tuple[Any, Any, Any]:
-        query = self._heads(self.q_dense, x, self.key_size)
-        key = self._heads(self.k_dense, x, self.key_size)
-        value = self._heads(self.v_dense, x, self.head_size)
-        return *self._placed(query, key, position, p_bias), value
-
-    def _placed(self, query: Any, key: Any, position: Any, p_bias: str | None) -> tuple[Any, Any]:
+    def _rotated(self, query: Any, key: Any, position: Any, p_bias: str | None) -> tuple[Any, Any]:
         query, key = find_position_bias(p_bias).rotate(position, query, key)
         if self.attention_scale:
             # In half of the exponent each: the kernel then sees q . k / sqrt(d).
             query, key = query / self.key_size**0.25, key / self.key_size**0.25
         return query, key
 
-    def _output(self, mixed: Any) -> Any:
+    def _output(self, mixed: Any, project: Projections = one_by_one) -> Any:
         shape = ops.shape(mixed)
-        return self.o_dense(ops.reshape(mixed, (*shape[:2], self.heads * self.head_size)))
+        flat = ops.reshape(mixed, (*shape[:2], self.heads * self.head_size))
+        return project([self.o_dense], flat)[0]
 
     def compute_output_spec(
         self,

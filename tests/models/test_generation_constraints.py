@@ -121,3 +121,33 @@ def test_a_tree_of_another_vocabulary_is_refused(case):
         case.generator.generate(
             [[4]], constraint=PrefixTree.from_keys([(50, END)]), num_beams=2, max_new_tokens=4
         )
+
+
+def test_an_empty_tree_is_refused(case):
+    empty = PrefixTree.from_keys([])
+    with pytest.raises(ValueError, match="no key"):
+        case.generator.generate([[4]], constraint=empty, num_beams=2, max_new_tokens=4)
+    with pytest.raises(ValueError, match="no key"):
+        GraphTree(empty, VOCABULARY)
+
+
+@pytest.mark.parametrize("kind", ["lists", "outside"])
+def test_a_topk_larger_than_what_the_tree_allows_draws_from_all_of_it(case, trees, kind):
+    (found,) = case.randomize(7, 0.1).generator.generate(
+        [[4]],
+        constraint=trees[kind],
+        do_sample=True,
+        topk=VOCABULARY,
+        num_return_sequences=200,
+        seed=1,
+        max_new_tokens=STEPS,
+    )
+    assert {tuple(h.ids.tolist()) for h in found} == {(*key, END) for key in KEYS}
+
+
+@pytest.mark.parametrize("kind", ["lists", "masks", "outside"])
+def test_nan_is_an_error_under_a_constraint_too(trees, kind):
+    broken = Case("bert", "unilm", vocab_size=VOCABULARY).randomize(0)
+    broken.model.trainable_variables[0].assign(np.full((VOCABULARY, 8), np.nan, "float32"))
+    with pytest.raises(ValueError, match="NaN for the next token of source 0"):
+        broken.generator.generate([[4]], constraint=trees[kind], num_beams=3, max_new_tokens=4)
