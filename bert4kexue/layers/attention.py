@@ -308,9 +308,7 @@ class MultiHeadAttention(Rematerializable):
         )
         if allowed is None:
             allowed = causal_mask(x.shape[1], cache.key.shape[2], offset=start)
-        output, _ = self.attend(
-            query, cache.key, cache.value, bias=allowed, by_head=True, project=project
-        )
+        output, _ = self.attend(query, *cache, bias=allowed, by_head=True, project=project)
         return output, cache
 
     def prefill(
@@ -345,15 +343,13 @@ class MultiHeadAttention(Rematerializable):
         """Rotated queries and keys, and values, of a sequence that attends to itself."""
         query, key, value = project([self.q_dense, self.k_dense, self.v_dense], x)
         query, key = self._heads(query, self.key_size), self._heads(key, self.key_size)
-        rotated = self._rotated(query, key, position, p_bias)
-        return *rotated, self._heads(value, self.head_size)
+        return *self._rotated(query, key, position, p_bias), self._heads(value, self.head_size)
 
     def _rotated(self, query: Any, key: Any, position: Any, p_bias: str | None) -> tuple[Any, Any]:
         return find_position_bias(p_bias).rotate(position, query, key)
 
     def _heads(self, projected: Any, size: int) -> Any:
-        shape = ops.shape(projected)
-        return ops.reshape(projected, (shape[0], shape[1], self.heads, size))  # (b, n, h, d)
+        return ops.reshape(projected, (*ops.shape(projected)[:2], self.heads, size))  # (b, n, h, d)
 
     def compute_mask(self, inputs: list[Any], mask: Any = None) -> Any:
         """The query's mask; the scores carry none."""
