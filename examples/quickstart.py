@@ -95,15 +95,16 @@ def show_nearest(model, tokenizer, queries: list[str]) -> None:
 
 def show_answers(model, tokenizer, questions: list[list[str]], topk: int) -> None:
     """Answer each question from the knowledge base, and count the right ones."""
-    from bert4kexue.methods.knowledge_qa import KnowledgeBase, KnowledgeQA, split_meaning
+    from bert4kexue.methods.knowledge_base import KnowledgeBase, split_meaning
+    from bert4kexue.methods.knowledge_qa import KnowledgeQA
 
     triples = [tuple(line.split("\t")) for line in read_lines("demo_triples.tsv")]
     knowledge = KnowledgeBase.build(triples, tokenizer)
     qa = KnowledgeQA(model, tokenizer, knowledge)
     print(f"\n# Questions over {len(triples)} facts, beam of {topk}")
     right = 0
-    for question, name, predicate in questions:
-        best = qa.answer(question, topk)[0]
+    answers = qa.answer_batch([question for question, _, _ in questions], topk)
+    for (question, name, predicate), (best, *_) in zip(questions, answers, strict=True):
         subject, meaning = split_meaning(name)
         correct = best[:3] == (subject, predicate, meaning)
         right += correct

@@ -19,6 +19,7 @@ from bert4kexue.cli import (
     flops,
     inspect,
     jl,
+    kgqa,
     pretrain,
     similar,
     trie,
@@ -45,7 +46,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"bert4kexue {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    groups = (inspect, similar, zeroshot, export, closed_form, jl, trie, pretrain, flops, density)
+    groups = (
+        *(inspect, similar, zeroshot, kgqa, export, closed_form, jl, trie, pretrain, flops),
+        density,
+    )
     for group in groups:
         group.add(commands)
     return parser

@@ -25,7 +25,7 @@ from typing import IO, Any, Literal, NamedTuple
 import numpy as np
 
 from bert4kexue.decoding import PrefixTree, vocabulary_hash
-from bert4kexue.methods.knowledge_qa import split_meaning
+from bert4kexue.methods.knowledge_base import split_meaning
 
 BLOCK = 1 << 20
 """Bytes of text that are tokenized together."""
@@ -56,6 +56,14 @@ class BuildReport(NamedTuple):
         return Counter(line.reason for line in self.rejected)
 
 
+class Lines(NamedTuple):
+    """How lines are read."""
+
+    kind: Kind
+    maxlen: int
+    separator: str
+
+
 class _Block(NamedTuple):
     """A block of lines as keys."""
 
@@ -76,6 +84,7 @@ def build_tree_file(
     *,
     maxlen: int = 512,
     workers: int = 1,
+    separator: str = "\t",
     watch: Callable[[Iterable[_Block], int], Iterable[_Block]] = lambda blocks, size: blocks,
 ) -> BuildReport:
     r"""Write the tree of a text file; the target appears complete or not at all.
@@ -87,6 +96,8 @@ def build_tree_file(
         kind: what a line is, see the module.
         maxlen: a longer key is rejected, since no model could write it.
         workers: processes that tokenize; 1 does it in this one.
+        separator: between the columns; the last column of a triple may hold it again unless it is
+            a tab.
         watch: wraps the blocks as they come, given the size of the file in bytes; a block's
             `size` says how many bytes it was. For a progress bar.
 
@@ -104,7 +115,7 @@ def build_tree_file(
         tokens, lengths, text, sizes = files = [
             stack.enter_context(tempfile.TemporaryFile(dir=target.parent)) for _ in range(4)
         ]
-        blocks = _tokenized(source, tokenizer, kind, maxlen, workers)
+        blocks = _tokenized(source, tokenizer, Lines(kind, maxlen, separator), workers)
         for block in watch(blocks, source.stat().st_size):
             parts = (
                 block.tokens,
@@ -140,17 +151,15 @@ def read_blocks(file: IO[bytes], size: int = BLOCK) -> Iterator[bytes]:
         yield block + file.readline()
 
 
-def _tokenized(
-    source: Path, tokenizer: Any, kind: Kind, maxlen: int, workers: int
-) -> Iterator[_Block]:
+def _tokenized(source: Path, tokenizer: Any, rules: Lines, workers: int) -> Iterator[_Block]:
     with open(source, "rb") as file:
         blocks = read_blocks(file)
         if workers <= 1:
             for block in blocks:
-                yield _tokenize(tokenizer, block, kind, maxlen)
+                yield _tokenize(tokenizer, block, rules)
             return
         context = multiprocessing.get_context("spawn")
-        with context.Pool(workers, _start_worker, (tokenizer, kind, maxlen)) as pool:
+        with context.Pool(workers, _start_worker, (tokenizer, rules)) as pool:
             waiting: deque = deque()  # bounded, or all of the file would be read ahead
             for block in blocks:
                 waiting.append(pool.apply_async(_work, (block,)))
@@ -166,11 +175,11 @@ def _start_worker(*settings: Any) -> None:
 
 
 def _work(block: bytes) -> _Block:
-    tokenizer, kind, maxlen = _work.settings  # type: ignore[attr-defined]
-    return _tokenize(tokenizer, block, kind, maxlen)
+    tokenizer, rules = _work.settings  # type: ignore[attr-defined]
+    return _tokenize(tokenizer, block, rules)
 
 
-def _tokenize(tokenizer: Any, block: bytes, kind: Kind, maxlen: int) -> _Block:
+def _tokenize(tokenizer: Any, block: bytes, rules: Lines) -> _Block:
     """The keys of a block's lines."""
     rows = block.removesuffix(b"\n").split(b"\n")
     rejected: list[Rejected] = []
@@ -178,7 +187,7 @@ def _tokenize(tokenizer: Any, block: bytes, kind: Kind, maxlen: int) -> _Block:
     numbers: list[int] = []
     for number, row in enumerate(rows, 1):
         try:
-            kept.append(_parse(row.removesuffix(b"\r").decode("utf-8"), kind))
+            kept.append(_parse(row.removesuffix(b"\r").decode("utf-8"), rules))
             numbers.append(number)
         except UnicodeDecodeError:
             rejected.append(Rejected(number, "is not UTF-8"))
@@ -190,9 +199,9 @@ def _tokenize(tokenizer: Any, block: bytes, kind: Kind, maxlen: int) -> _Block:
     bounds = np.concatenate([[0], np.cumsum(sizes)])
     begins = bounds[np.cumsum(per_line) - per_line]
     lengths = bounds[np.cumsum(per_line)] - begins
-    fits = lengths <= maxlen
+    fits = lengths <= rules.maxlen
     rejected += [
-        Rejected(numbers[i], f"has a key of more than {maxlen} tokens")
+        Rejected(numbers[i], f"has a key of more than {rules.maxlen} tokens")
         for i in np.flatnonzero(~fits)
     ]
     texts = [kept[i][1].encode("utf-8") for i in np.flatnonzero(fits)]
@@ -207,12 +216,14 @@ def _tokenize(tokenizer: Any, block: bytes, kind: Kind, maxlen: int) -> _Block:
     )
 
 
-def _parse(line: str, kind: Kind) -> Line:
+def _parse(line: str, rules: Lines) -> Line:
     """The parts of a line's key and its value; a ValueError says what is wrong."""
-    columns = [column.strip() for column in line.lstrip("\ufeff").split("\t")]
+    most = 2 if rules.kind == "triples" and rules.separator != "\t" else -1
+    parts = line.lstrip("\ufeff").split(rules.separator, most)
+    columns = [column.strip() for column in parts]
     if columns == [""]:
         raise ValueError("is empty")
-    if kind == "keys":
+    if rules.kind == "keys":
         if not columns[0]:
             raise ValueError("has an empty first column")
         return columns, ""

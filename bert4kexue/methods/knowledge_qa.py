@@ -1,26 +1,23 @@
 """Questions over a knowledge base by constrained generation (kexue.fm/archives/8802).
 
 The model writes the key of a fact, `S [SEP] P [SEP] M [SEP]`, after the question, and a prefix tree
-of all keys leaves it no other words: subject S, predicate P and meaning M (which of several things
-called S is meant; often empty). The objects are the values of the key.
-
-The last [SEP] belongs to the key: without it a key with an empty meaning would begin those that
-have one, and could not be chosen.
+of all keys leaves it no other words (`methods.knowledge_base`). The objects are the values of the
+key. Many questions are searched together, by the compiled loop of `models.generation`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from bert4kexue.decoding import AutoRegressiveDecoder, PrefixTree, TreeConstraint, vocabulary_hash
+from bert4kexue.decoding import LookAhead, TreeConstraint, vocabulary_hash
+from bert4kexue.decoding.lookahead import PADDING, lcs_lengths
+from bert4kexue.methods.knowledge_base import PARTS, KnowledgeBase
 
-PARTS = 3
-"""Subject, predicate and meaning: each ends with one [SEP]."""
+IN_GRAPH_NODES = 4_000_000
+"""Trees up to this size are searched inside of the compiled loop: 12 bytes a node there."""
 
 
 class Answer(NamedTuple):
@@ -31,114 +28,45 @@ class Answer(NamedTuple):
     meaning: str
     objects: tuple[str, ...]
     score: float
-    """The log-probability of the fact's key among all keys."""
+    """The log-probability of the fact's key among all keys; of the re-weighted ones if the
+    look-ahead is on."""
+
+    @property
+    def name(self) -> str:
+        """Subject and meaning as they stand in triples: `S（M）`."""
+        return f"{self.subject}（{self.meaning}）" if self.meaning else self.subject
 
 
-def split_meaning(name: str) -> tuple[str, str]:
-    """Subject and meaning of a name such as `李白（唐代诗人）`.
+class Candidate(NamedTuple):
+    """Why a fact was, or was not, the answer."""
 
-    The meaning is the last group in full-width parentheses, nested ones included, if it ends the
-    name and leaves a subject; otherwise it is empty. A name without its own pair stays whole.
-
-        >>> [split_meaning(name) for name in ["李白（唐代诗人）", "红（A（B））", "甲（一）（二）"]]
-        [('李白', '唐代诗人'), ('红', 'A（B）'), ('甲（一）', '二')]
-    """
-    depth = 0
-    if name.endswith("）"):
-        for place in range(len(name) - 1, -1, -1):
-            depth += {"）": 1, "（": -1}.get(name[place], 0)
-            if depth == 0:
-                subject, meaning = name[:place], name[place + 1 : -1]
-                return (subject, meaning) if subject and meaning else (name, "")
-    return name, ""
+    answer: Answer
+    model_score: float
+    """The log-probability of its key among all keys by the model alone, without look-ahead."""
+    gain: int
+    """How many tokens the key shares with the question beyond those of its subject (the longest
+    common subsequences of token ids)."""
 
 
-class KnowledgeBase:
-    """Facts (S, P, M) -> objects in a prefix tree over a tokenizer's ids.
-
-    Attributes:
-        tree: its keys are `S [SEP] P [SEP] M [SEP]`.
-    """
-
-    def __init__(self, tree: PrefixTree) -> None:
-        self.tree = tree
-
-    @classmethod
-    def build(cls, triples: Iterable[tuple[str, str, str]], tokenizer: Any) -> KnowledgeBase:
-        """The knowledge base of triples (`S（M）`, P, O).
-
-        Several objects of one fact are kept in the order given.
-
-        Raises:
-            ValueError: a triple without subject or predicate (the message has its number).
-        """
-        keys, values = [], []
-        for number, (name, predicate, value) in enumerate(triples, start=1):
-            subject, meaning = split_meaning(name.strip())
-            predicate, value = predicate.strip(), value.strip()
-            if not subject or not predicate:
-                raise ValueError(
-                    f"triple {number} needs a subject and a predicate, got {(name, predicate)}"
-                )
-            keys.append(_key(tokenizer, (subject, predicate, meaning)))
-            values.append(json.dumps([subject, predicate, meaning, value], ensure_ascii=False))
-        vocabulary = vocabulary_hash(tokenizer._token_dict)
-        return cls(PrefixTree.from_keys(keys, values, vocabulary=vocabulary))
-
-    def __len__(self) -> int:
-        """The number of different keys."""
-        return len(self.tree)
-
-    def facts(self, key: Iterable[int]) -> dict[tuple[str, str, str], tuple[str, ...]]:
-        """{(subject, predicate, meaning): objects} of the ids of a key; empty for no key."""
-        node = self.tree.find(list(key))
-        return {} if node < 0 else self._facts(node)
-
-    def collisions(self) -> list[list[tuple[str, str, str]]]:
-        """Facts that share a key, because the vocabulary does not tell them apart.
-
-        [UNK] and letter case do that. Such facts are answered together.
-        """
-        groups = (list(self.facts(key)) for key in self.tree)
-        return [group for group in groups if len(group) > 1]
-
-    def save(self, path: str | Path) -> None:
-        """Write one file, complete or not at all."""
-        self.tree.save(path)
-
-    @classmethod
-    def load(cls, path: str | Path, tokenizer: Any) -> KnowledgeBase:
-        """Map a saved knowledge base into memory.
-
-        Raises:
-            ValueError: the file is damaged or was built with another vocabulary.
-        """
-        return cls(PrefixTree.load(path, vocabulary=vocabulary_hash(tokenizer._token_dict)))
-
-    def _facts(self, node: int) -> dict[tuple[str, str, str], tuple[str, ...]]:
-        facts: dict[tuple[str, str, str], tuple[str, ...]] = {}
-        for text in self.tree.values(node):
-            subject, predicate, meaning, value = json.loads(text)
-            fact = (subject, predicate, meaning)
-            facts[fact] = (*facts.get(fact, ()), value)
-        return facts
-
-
-class KnowledgeQA(AutoRegressiveDecoder):
+class KnowledgeQA:
     """Answers questions from a knowledge base with a UniLM model.
 
     Args:
-        model: from `build_transformer_model(..., application='unilm')`, alone or with a pooled
-            output before the token scores.
+        model: from `build_transformer_model(..., application='unilm')`, with token probabilities
+            or logits, alone or beside a pooled output.
         tokenizer: with the model's vocabulary, the one the knowledge base was built with.
         knowledge: the facts.
-        scores: 'probas' when the model ends in a softmax (the default of unilm), 'logits' for
-            `with_mlm='linear'`.
-        maxlen: the most tokens of a question that are read.
+        lookahead: weigh the next tokens by what the keys that go on with them repeat of the
+            question.
+        maxlen: the most tokens of a question that are read; longer ones lose their end.
+        batch_size: questions that are searched together.
+        jit_compile: XLA on TensorFlow, which compiles for each bucket of lengths.
+        in_graph: hold the tree inside of the compiled loop. None does so up to `IN_GRAPH_NODES`;
+            a larger one stays in its file's memory map and drives the compiled step.
 
     Raises:
-        ValueError: the model gives no token scores, or the knowledge base is empty or of another
-            vocabulary.
+        ValueError: the model gives no token scores or is no unilm, or the knowledge base is empty
+            or of another vocabulary.
     """
 
     def __init__(
@@ -146,46 +74,233 @@ class KnowledgeQA(AutoRegressiveDecoder):
         model: Any,
         tokenizer: Any,
         knowledge: KnowledgeBase,
-        scores: Literal["probas", "logits"] = "probas",
+        *,
+        lookahead: bool = False,
         maxlen: int = 128,
+        batch_size: int = 32,
+        jit_compile: bool = False,
+        in_graph: bool | None = None,
     ) -> None:
+        from bert4kexue.models.generation import Generator
+
+        tree = knowledge.tree
         if not len(knowledge):
             raise ValueError("the knowledge base holds no fact: build it from at least one triple")
-        if knowledge.tree.vocabulary != vocabulary_hash(tokenizer._token_dict):
+        if tree.vocabulary != vocabulary_hash(tokenizer._token_dict):
             raise ValueError(
                 "the knowledge base was built with another vocabulary than the tokenizer's: build "
                 "it again with this tokenizer"
             )
-        super().__init__(
-            start_id=None,
-            end_id=tokenizer._token_end_id,
-            maxlen=knowledge.tree.depth,
-            constraint=TreeConstraint(knowledge.tree),
+        if maxlen < 3 or batch_size < 1:
+            raise ValueError(
+                f"maxlen={maxlen} must be 3 or more, batch_size={batch_size} 1 or more"
+            )
+        self._generator = Generator(
+            _token_scores(model), end_token_id=tokenizer._token_end_id, jit_compile=jit_compile
         )
-        self.tokenizer, self.knowledge, self.question_maxlen = tokenizer, knowledge, maxlen
-        self._model = self.last_token(_token_scores(model))
-        self._read = self.wraps(scores)(type(self)._next_scores)
+        if self._generator.decoder.causal:
+            raise ValueError("the question has to be read from both sides: application='unilm'")
+        limit = self._generator.decoder.limit
+        if limit is not None and maxlen + tree.depth - 1 > limit:
+            raise ValueError(
+                f"questions of {maxlen} tokens and keys of {tree.depth} need "
+                f"{maxlen + tree.depth - 1} positions, and the model has {limit}: lower maxlen"
+            )
+        self.tokenizer, self.knowledge, self.lookahead = tokenizer, knowledge, lookahead
+        self.maxlen, self.batch_size = maxlen, batch_size
+        self.in_graph = tree.node_count <= IN_GRAPH_NODES if in_graph is None else in_graph
+        self._rule = self._make_rule() if self.in_graph else None
+        self._compiled: dict[tuple[int, int], Callable[..., Any]] = {}
+        self._whole: Any = None
 
-    def predict(self, *arguments: Any, **options: Any) -> Any:
-        """The next token's scores after `[CLS] question [SEP] key so far`."""
-        return self._read(self, *arguments, **options)
+    def answer(self, question: str, topk: int = 5, num_beams: int | None = None) -> list[Answer]:
+        """The facts that a beam finds for one question, the most likely first.
 
-    def answer(self, question: str, topk: int = 5) -> list[Answer]:
-        """The facts that a beam of `topk` finds, the most likely first; `topk` keys at most."""
-        token_ids, _ = self.tokenizer.encode(question, maxlen=self.question_maxlen)
-        found = self.beam_search([token_ids], topk, min_ends=PARTS, n_best=topk)
-        return [
-            Answer(*fact, objects, hypothesis.score)
-            for hypothesis in found
-            for fact, objects in self.knowledge.facts(hypothesis.ids).items()
-        ]
+        Args:
+            question: any text.
+            topk: keys at most; facts that share a key are answered together.
+            num_beams: the width of the beam; `topk` when None.
+        """
+        return self.answer_batch([question], topk, num_beams)[0]
 
-    def _next_scores(
-        self, inputs: list[np.ndarray], output_ids: np.ndarray, states: Any
-    ) -> np.ndarray:
-        token_ids = np.concatenate([inputs[0], output_ids], axis=1)
-        segment_ids = np.concatenate([np.zeros_like(inputs[0]), np.ones_like(output_ids)], axis=1)
-        return self._model.predict([token_ids, segment_ids])
+    def answer_batch(
+        self,
+        questions: Sequence[str],
+        topk: int = 5,
+        num_beams: int | None = None,
+        watch: Callable[[Iterable[Any], int], Iterable[Any]] = lambda batches, count: batches,
+    ) -> list[list[Answer]]:
+        """`answer` of many questions, in their order.
+
+        Questions of similar length share a batch; what stands beside a question changes nothing.
+
+        Args:
+            questions: texts.
+            topk: keys of each at most.
+            num_beams: the width of the beam; `topk` when None.
+            watch: wraps the batches of indices as they come, given the number of questions. For a
+                progress bar.
+
+        Raises:
+            ValueError: `topk` or `num_beams` below 1, or NaN from the model.
+        """
+        beams = num_beams or topk
+        if topk < 1 or beams < topk:
+            raise ValueError(
+                f"topk={topk} must be 1 or more, and num_beams={num_beams} no less than it"
+            )
+        rows = [self._encode(question) for question in questions]
+        order = np.argsort([len(row) for row in rows], kind="stable").tolist()
+        batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        answers: list[list[Answer]] = [[] for _ in rows]
+        for batch in watch(batches, len(rows)):
+            found = self._search([rows[i] for i in batch], topk, beams)
+            for i, keys in zip(batch, found, strict=True):
+                answers[i] = [
+                    Answer(*fact, objects, score)
+                    for ids, score in keys
+                    for fact, objects in self.knowledge.facts(ids).items()
+                ]
+        return answers
+
+    def explain(
+        self, question: str, topk: int = 5, num_beams: int | None = None
+    ) -> list[Candidate]:
+        """The answers to one question, with what the model alone and the question's words say.
+
+        Args:
+            question: any text.
+            topk: keys at most.
+            num_beams: the width of the beam; `topk` when None.
+        """
+        row = self._encode(question)
+        keys = self._search([row], topk, num_beams or topk)[0]
+        scores = self._model_scores(row, [ids for ids, _ in keys])
+        candidates = []
+        for (ids, score), alone in zip(keys, scores, strict=True):
+            subject = ids[: ids.index(self.tokenizer._token_end_id) + 1]
+            whole, part = lcs_lengths([ids, subject], row).tolist()
+            candidates += [
+                Candidate(Answer(*fact, objects, score), alone, whole - part)
+                for fact, objects in self.knowledge.facts(ids).items()
+            ]
+        return candidates
+
+    # --- the search ------------------------------------------------------------------------------
+
+    def _encode(self, question: str) -> list[int]:
+        return list(self.tokenizer.encode(question, maxlen=self.maxlen)[0])
+
+    def _make_rule(self) -> Any:
+        from bert4kexue.ops.lookahead import GraphLookAhead
+        from bert4kexue.ops.tree_constraint import GraphTree
+
+        tree, v = self.knowledge.tree, self._generator.decoder.vocab_size
+        if self.lookahead:  # the questions are set when they come
+            return GraphLookAhead(tree, [[0]], self.tokenizer._token_end_id, v)
+        return GraphTree(tree, v)
+
+    def _search(
+        self, rows: list[list[int]], topk: int, beams: int
+    ) -> list[list[tuple[list[int], float]]]:
+        """The best keys of each row and their scores."""
+        from bert4kexue.models.compilation import shapes_are_static
+        from bert4kexue.models.prompts import bucketed, prompts
+
+        generator = self._generator
+        tokens, segments = prompts(rows, None, generator.decoder, self.knowledge.tree.depth)
+        if shapes_are_static(generator.jit_compile):
+            tokens, segments = (bucketed(x, generator.multiple) for x in (tokens, segments))
+        if self.in_graph:
+            found = self._in_graph(topk, beams)(tokens, segments)
+            found = {name: np.asarray(value) for name, value in found.items()}
+            if found["invalid"][: len(rows)].any():
+                raise ValueError(
+                    "the model gave NaN for the next token: no answer can be chosen by it. Check "
+                    "its weights"
+                )
+            return [
+                [
+                    (ids[:length].tolist(), float(score))
+                    for ids, length, score in zip(*each, strict=True)
+                    if score > -np.inf
+                ]
+                for each in zip(
+                    found["token_ids"][: len(rows)],
+                    found["lengths"][: len(rows)],
+                    found["scores"][: len(rows)],
+                    strict=True,
+                )
+            ]
+        tree, end = self.knowledge.tree, self.tokenizer._token_end_id
+        rule: TreeConstraint = TreeConstraint(tree)
+        if self.lookahead:
+            rule = LookAhead(tree, np.where(tokens == 0, PADDING, tokens), end)
+        outputs = generator.generate(rows, constraint=rule, **self._options(topk, beams))
+        return [[(h.ids.tolist(), h.score) for h in found] for found in outputs]
+
+    def _options(self, topk: int, beams: int) -> dict[str, Any]:
+        return {
+            "min_ends": PARTS,
+            "max_new_tokens": self.knowledge.tree.depth,
+            "num_beams": beams,
+            "num_return_sequences": topk,
+        }
+
+    def _in_graph(self, topk: int, beams: int) -> Callable[..., Any]:
+        """The search as a compiled function of (token_ids, segment_ids); one for each width."""
+        if (topk, beams) not in self._compiled:
+            from keras import ops
+
+            from bert4kexue.models.compilation import compiled
+
+            rule, options = self._rule, self._options(topk, beams)
+
+            def search(token_ids: Any, segment_ids: Any) -> Any:
+                constraint = rule
+                if self.lookahead:
+                    questions = ops.where(token_ids == 0, PADDING, token_ids)
+                    constraint = rule.with_questions(questions)
+                function = self._generator.generate_function(constraint=constraint, **options)
+                return function(token_ids, segment_ids)
+
+            variables = self._generator.generate_function(constraint=rule, **options).variables  # type: ignore[attr-defined]
+            function = compiled(search, variables, jit_compile=self._generator.jit_compile)
+
+            def run(*arrays: np.ndarray) -> Any:
+                outputs = function(*map(ops.convert_to_tensor, arrays))
+                return {name: ops.convert_to_numpy(value) for name, value in outputs.items()}
+
+            self._compiled[topk, beams] = run
+        return self._compiled[topk, beams]
+
+    def _model_scores(self, row: list[int], keys: list[list[int]]) -> list[float]:
+        """log P(key | question) among all keys, token by token from whole rows."""
+        import keras
+
+        decoder = self._generator.decoder
+        if self._whole is None:
+            self._whole = keras.Model(list(decoder.inputs.values()), decoder.output)
+        if not keys:
+            return []
+        width = len(row) + max(map(len, keys))
+        ids, segments = np.zeros((2, len(keys), width), np.int32)
+        for place, key in enumerate(keys):
+            ids[place, : len(row) + len(key)] = [*row, *key]
+            segments[place, len(row) : len(row) + len(key)] = 1
+        outputs = np.asarray(self._whole.predict_on_batch([ids, segments]), np.float64)
+        if not decoder.gives_logits:
+            outputs = np.log(np.maximum(outputs, 1e-37))
+        tree, scores = self.knowledge.tree, []
+        for key, output in zip(keys, outputs, strict=True):
+            node, total = tree.root, 0.0
+            for place, token in enumerate(key):
+                allowed = output[len(row) - 1 + place, tree.allowed(node)]
+                here = output[len(row) - 1 + place, token]
+                total += float(here - np.logaddexp.reduce(allowed))
+                node = tree.step(node, token)
+            scores.append(total)
+        return scores
 
 
 def answer(
@@ -193,11 +308,6 @@ def answer(
 ) -> list[Answer]:
     """One question; for many make one `KnowledgeQA` and keep it."""
     return KnowledgeQA(model, tokenizer, knowledge).answer(question, topk)
-
-
-def _key(tokenizer: Any, fact: tuple[str, str, str]) -> list[int]:
-    """`S [SEP] P [SEP] M [SEP]`: each part without its [CLS]."""
-    return [token for part in fact for token in tokenizer.encode(part)[0][1:]]
 
 
 def _token_scores(model: Any) -> Any:

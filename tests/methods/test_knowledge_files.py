@@ -9,8 +9,8 @@ from tiny_models import tiny_tokenizer
 
 from bert4kexue.decoding import PrefixTree
 from bert4kexue.methods import knowledge_files
+from bert4kexue.methods.knowledge_base import KnowledgeBase
 from bert4kexue.methods.knowledge_files import build_tree_file
-from bert4kexue.methods.knowledge_qa import KnowledgeBase
 
 TRIPLES = [
     ("李白（唐代诗人）", "职业", "诗人"),

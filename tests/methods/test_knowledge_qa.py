@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import tiny_model, tiny_tokenizer
 
-from bert4kexue.methods.knowledge_qa import KnowledgeBase, KnowledgeQA, answer, split_meaning
+from bert4kexue.methods.knowledge_base import KnowledgeBase, split_meaning
+from bert4kexue.methods.knowledge_qa import KnowledgeQA, answer
 
 TRIPLES = [
     ("李白（唐代诗人）", "职业", "诗人"),
@@ -136,3 +137,85 @@ def test_mistakes_are_named(model):
     knowledge = KnowledgeBase.build(TRIPLES, tokenizer)
     with pytest.raises(ValueError, match="application='unilm'"):
         KnowledgeQA(tiny_model(with_pool="linear"), tokenizer, knowledge)
+
+
+QUESTIONS = [
+    "静夜思的作者是谁",
+    "李白",
+    "",
+    "谁写的诗" * 12,
+    "\x00\x07",
+    "'; DROP TABLE facts;--",
+    "ΣKöln",
+]
+
+
+@pytest.fixture(scope="module")
+def facts():
+    return KnowledgeBase.build(TRIPLES, tiny_tokenizer())
+
+
+@pytest.mark.parametrize("lookahead", [False, True])
+def test_questions_in_batches_are_the_questions_alone(model, facts, lookahead):
+    """Inside of the compiled loop, and with the tree outside of it."""
+    inside, outside = (
+        KnowledgeQA(
+            model,
+            tiny_tokenizer(),
+            facts,
+            lookahead=lookahead,
+            maxlen=40,
+            batch_size=3,
+            in_graph=in_graph,
+        )
+        for in_graph in (True, False)
+    )
+    seen = []
+    together = inside.answer_batch(
+        QUESTIONS, 4, watch=lambda batches, count: seen.append((len(batches), count)) or batches
+    )
+    assert seen == [(3, len(QUESTIONS))]
+    for question, found, other in zip(
+        QUESTIONS, together, outside.answer_batch(QUESTIONS, 4), strict=True
+    ):
+        alone = inside.answer(question, 4)
+        assert [each[:4] for each in found] == [each[:4] for each in alone]
+        assert [each[:4] for each in found] == [each[:4] for each in other]
+        scores = [[each.score for each in answers] for answers in (found, alone, other)]
+        np.testing.assert_allclose(scores[1:], [scores[0]] * 2, atol=1e-4)
+        assert all((e.subject, e.predicate, e.meaning) in _FACTS for e in found)
+
+
+_FACTS = {
+    (*split_meaning(name)[:1], predicate, split_meaning(name)[1]) for name, predicate, _ in TRIPLES
+}
+
+
+def test_the_explanation_holds_what_the_model_says_alone(model, facts):
+    tokenizer, question = tiny_tokenizer(), "静夜思的作者是谁"
+    plain = {a[:3]: a.score for a in KnowledgeQA(model, tokenizer, facts).answer(question, 9)}
+    qa = KnowledgeQA(model, tokenizer, facts, lookahead=True)
+    candidates = qa.explain(question, 9)
+    assert [c.answer for c in candidates] == qa.answer(question, 9)
+    assert {c.answer[:3] for c in candidates} == set(plain)
+    for candidate in candidates:
+        assert candidate.model_score == pytest.approx(plain[candidate.answer[:3]], abs=1e-4)
+    gains = {c.answer.name + c.answer.predicate: c.gain for c in candidates}
+    # Of the question 作者 follows 静夜思; of 李白 nothing stands in it.
+    assert gains["静夜思作者"] == 2
+    assert gains["李白（唐代诗人）出生地"] == 0
+
+
+def test_wrong_numbers_are_told_before_anything_is_computed(model, facts):
+    tokenizer = tiny_tokenizer()
+    with pytest.raises(ValueError, match="positions, and the model has 64"):
+        KnowledgeQA(tiny_model(family="bert", application="unilm"), tokenizer, facts, maxlen=60)
+    with pytest.raises(ValueError, match="maxlen=2 must be 3"):
+        KnowledgeQA(model, tokenizer, facts, maxlen=2)
+    qa = KnowledgeQA(model, tokenizer, facts)
+    for topk, beams in ((0, None), (3, 2)):
+        with pytest.raises(ValueError, match="must be 1 or more"):
+            qa.answer("谁", topk, beams)
+    with pytest.raises(ValueError, match="application='unilm'"):
+        KnowledgeQA(tiny_model(application="lm"), tokenizer, facts)
+    assert len(qa.answer("谁", 50)) == 5, "no more than there are keys"

@@ -1,0 +1,121 @@
+"""A knowledge base as a prefix tree: facts (S, P, M) -> objects.
+
+The key of a fact is `S [SEP] P [SEP] M [SEP]`: subject S, predicate P and meaning M (which of
+several things called S is meant; often empty).
+
+The last [SEP] belongs to the key: without it a key with an empty meaning would begin those that
+have one, and could not be chosen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from bert4kexue.decoding import PrefixTree, vocabulary_hash
+
+PARTS = 3
+"""Subject, predicate and meaning: each ends with one [SEP]."""
+
+
+def split_meaning(name: str) -> tuple[str, str]:
+    """Subject and meaning of a name such as `李白（唐代诗人）`.
+
+    The meaning is the last group in full-width parentheses, nested ones included, if it ends the
+    name and leaves a subject; otherwise it is empty. A name without its own pair stays whole.
+
+        >>> [split_meaning(name) for name in ["李白（唐代诗人）", "红（A（B））", "甲（一）（二）"]]
+        [('李白', '唐代诗人'), ('红', 'A（B）'), ('甲（一）', '二')]
+    """
+    depth = 0
+    if name.endswith("）"):
+        for place in range(len(name) - 1, -1, -1):
+            depth += {"）": 1, "（": -1}.get(name[place], 0)
+            if depth == 0:
+                subject, meaning = name[:place], name[place + 1 : -1]
+                return (subject, meaning) if subject and meaning else (name, "")
+    return name, ""
+
+
+class KnowledgeBase:
+    """Facts (S, P, M) -> objects in a prefix tree over a tokenizer's ids.
+
+    Attributes:
+        tree: its keys are `S [SEP] P [SEP] M [SEP]`.
+    """
+
+    def __init__(self, tree: PrefixTree) -> None:
+        self.tree = tree
+
+    @classmethod
+    def build(cls, triples: Iterable[tuple[str, str, str]], tokenizer: Any) -> KnowledgeBase:
+        """The knowledge base of triples (`S（M）`, P, O).
+
+        Several objects of one fact are kept in the order given.
+
+        Raises:
+            ValueError: a triple without subject or predicate (the message has its number).
+        """
+        keys, values = [], []
+        for number, (name, predicate, value) in enumerate(triples, start=1):
+            subject, meaning = split_meaning(name.strip())
+            predicate, value = predicate.strip(), value.strip()
+            if not subject or not predicate:
+                raise ValueError(
+                    f"triple {number} needs a subject and a predicate, got {(name, predicate)}"
+                )
+            keys.append(fact_key(tokenizer, (subject, predicate, meaning)))
+            values.append(json.dumps([subject, predicate, meaning, value], ensure_ascii=False))
+        vocabulary = vocabulary_hash(tokenizer._token_dict)
+        return cls(PrefixTree.from_keys(keys, values, vocabulary=vocabulary))
+
+    def __len__(self) -> int:
+        """The number of different keys."""
+        return len(self.tree)
+
+    def facts(self, key: Iterable[int]) -> dict[tuple[str, str, str], tuple[str, ...]]:
+        """{(subject, predicate, meaning): objects} of the ids of a key; empty for no key."""
+        node = self.tree.find(list(key))
+        return {} if node < 0 else self._facts(node)
+
+    def collisions(self) -> list[list[tuple[str, str, str]]]:
+        """Facts that share a key, because the vocabulary does not tell them apart.
+
+        [UNK] and letter case do that. Such facts are answered together.
+        """
+        groups = (list(self.facts(key)) for key in self.tree)
+        return [group for group in groups if len(group) > 1]
+
+    def save(self, path: str | Path) -> None:
+        """Write one file, complete or not at all."""
+        self.tree.save(path)
+
+    @classmethod
+    def load(cls, path: str | Path, tokenizer: Any) -> KnowledgeBase:
+        """Map a saved knowledge base into memory.
+
+        Args:
+            path: the file, or the folder that `bert4kexue kgqa build` wrote.
+            tokenizer: the one it was built with.
+
+        Raises:
+            ValueError: the file is damaged or was built with another vocabulary.
+        """
+        path = Path(path)
+        path = path / "facts.tree" if path.is_dir() else path
+        return cls(PrefixTree.load(path, vocabulary=vocabulary_hash(tokenizer._token_dict)))
+
+    def _facts(self, node: int) -> dict[tuple[str, str, str], tuple[str, ...]]:
+        facts: dict[tuple[str, str, str], tuple[str, ...]] = {}
+        for text in self.tree.values(node):
+            subject, predicate, meaning, value = json.loads(text)
+            fact = (subject, predicate, meaning)
+            facts[fact] = (*facts.get(fact, ()), value)
+        return facts
+
+
+def fact_key(tokenizer: Any, fact: tuple[str, str, str]) -> list[int]:
+    """`S [SEP] P [SEP] M [SEP]`: each part without its [CLS]."""
+    return [token for part in fact for token in tokenizer.encode(part)[0][1:]]

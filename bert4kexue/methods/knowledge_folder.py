@@ -1,0 +1,98 @@
+"""A knowledge base as a folder: the tree with its values, a manifest, the lines that gave no fact.
+
+facts.tree      the `KnowledgeBase`
+knowledge.json  what it was made of: lines, keys, vocabulary, how many lines for which reason
+rejected.tsv    number and reason of each rejected line, where there are any
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from bert4kexue._files import atomic_folder
+from bert4kexue.decoding import vocabulary_hash
+from bert4kexue.methods.kgclue import read_questions
+from bert4kexue.methods.knowledge_files import BuildReport, build_tree_file
+
+TREE = "facts.tree"
+
+
+def build_knowledge_folder(
+    source: str | Path,
+    target: str | Path,
+    tokenizer: Any,
+    *,
+    maxlen: int = 512,
+    workers: int = 1,
+    watch: Callable[[Iterable[Any], int], Iterable[Any]] = lambda blocks, size: blocks,
+) -> BuildReport:
+    """Write the folder of a file of facts; it appears complete or not at all.
+
+    Args:
+        source: UTF-8. Told by its first line: `S（M）`, P, O with tabs between them, or with
+            ` ||| ` as in NLPCC's .kb; or the labelled questions of KgCLUE or NLPCC, whose answers
+            are the facts.
+        target: the folder to write; an older one is replaced.
+        tokenizer: what the model reads with.
+        maxlen: a longer key is rejected, since no model could write it.
+        workers: processes that tokenize.
+        watch: as of `build_tree_file`.
+
+    Raises:
+        ValueError: nothing in the file gave a fact.
+    """
+    source, target = Path(source), Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    separator = _separator(source)
+    with tempfile.TemporaryDirectory(dir=target.parent) as temporary, atomic_folder(target) as new:
+        lines, rejected = source, []
+        if separator is None:
+            lines, separator = Path(temporary, "facts.tsv"), "\t"
+            rejected = _write_facts(source, lines)
+        report = build_tree_file(
+            lines,
+            new / TREE,
+            tokenizer,
+            maxlen=maxlen,
+            workers=workers,
+            separator=separator,
+            watch=watch,
+        )
+        manifest = {
+            "source": source.name,
+            "bytes": source.stat().st_size,
+            "lines": report.lines,
+            "keys": report.keys,
+            "rejected": dict(report.reasons()),
+            "questions_without_a_fact": rejected,
+            "vocabulary": vocabulary_hash(tokenizer._token_dict),
+        }
+        text = json.dumps(manifest, ensure_ascii=False, indent=1) + "\n"
+        (new / "knowledge.json").write_text(text, encoding="utf-8", newline="\n")
+        if report.rejected:
+            rows = "".join(f"{number}\t{reason}\n" for number, reason in report.rejected)
+            (new / "rejected.tsv").write_text(rows, encoding="utf-8", newline="\n")
+    return report
+
+
+def _separator(source: Path) -> str | None:
+    """What stands between the columns; None for labelled questions."""
+    with open(source, encoding="utf-8-sig", errors="replace") as file:
+        first = next((line for line in file if line.strip()), "")
+    if first.startswith(("{", "<question")):
+        return None
+    return "\t" if "\t" in first or "|||" not in first else "|||"
+
+
+def _write_facts(source: Path, target: Path) -> list[str]:
+    """The answers of labelled questions as lines; what was wrong with the others."""
+    rejected: list[str] = []
+    with open(target, "w", encoding="utf-8", newline="\n") as file:
+        for question in read_questions(source, rejected):
+            columns = (" ".join(part.split()) for part in question[2:])
+            file.write("\t".join(columns) + "\n")
+    return rejected

@@ -1,0 +1,136 @@
+"""`bert4kexue kgqa`: a knowledge base built, asked and scored; interruptions and bad input."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tiny_models import save_tiny_model
+
+from bert4kexue.cli import kgqa, main
+
+FACTS = """\
+李白（唐代诗人）\t职业\t诗人
+李白（游戏角色）\t职业\t法师
+bad
+静夜思\t作者\t李白
+静夜思\t作者\t谁
+"""
+QUESTIONS = [
+    ("静夜思的作者是谁", "静夜思 ||| 作者 ||| 李白"),
+    ("李白的职业", "李白（游戏角色） ||| 职业 ||| 法师"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model, facts, labelled questions, and the knowledge base built of the facts."""
+    folder = tmp_path_factory.mktemp("kgqa")
+    save_tiny_model(folder / "model")
+    (folder / "facts.tsv").write_text(FACTS, encoding="utf-8")
+    rows = [{"id": i + 7, "question": q, "answer": a} for i, (q, a) in enumerate(QUESTIONS * 2)]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    (folder / "questions.json").write_text("\n".join(lines), encoding="utf-8")
+    words = ["build", folder / "facts.tsv", "--model", folder / "model", "--output", folder / "kb"]
+    assert main(["kgqa", *map(str, words)]) == 0
+    return folder
+
+
+def give(*words):
+    return main(["kgqa", *map(str, words)])
+
+
+def predict(folder, *words):
+    return give("predict", "--model", folder / "model", "--knowledge", folder / "kb", *words)
+
+
+def test_the_folder_says_what_it_was_made_of(folder, capsys):
+    manifest = json.loads((folder / "kb" / "knowledge.json").read_text(encoding="utf-8"))
+    assert (manifest["lines"], manifest["keys"]) == (5, 3)
+    assert manifest["rejected"] == {"has 1 columns, not 3": 1}
+    text = (folder / "kb" / "rejected.tsv").read_text(encoding="utf-8")
+    assert text == "3\thas 1 columns, not 3\n"
+    words = ["build", folder / "facts.tsv", "--model", folder / "model", "--output", folder / "kb"]
+    assert give(*words) == 2
+    assert "exists: choose another" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["questions", "nlpcc"])
+def test_other_files_give_the_same_kind_of_folder(kind, folder, tmp_path, capsys):
+    source = folder / "questions.json"
+    if kind == "nlpcc":
+        source = tmp_path / "facts.kb"
+        source.write_text("甲 ||| 乙 ||| 丙 ||| 丁\n李白 ||| 职业 ||| 诗人\n", encoding="utf-8")
+    words = ["build", source, "--model", folder / "model", "--output", tmp_path / "kb"]
+    assert give(*words) == 0
+    assert "2 keys of" in capsys.readouterr().out
+    assert not list(tmp_path.glob("*.tmp*"))
+
+
+def test_answers_are_facts_and_the_explanation_says_why(folder, capsys):
+    assert predict(folder, "--explain", "静夜思的作者是谁", "", "x" * 10_000) == 0
+    said = capsys.readouterr().out
+    assert "静夜思 | 作者 | 李白；谁" in said
+    assert said.count("model alone") == 9
+    assert "gain 2" in said
+
+
+def test_an_interrupted_run_over_a_file_goes_on(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(kgqa, "KEPT", 2)
+    whole, again = tmp_path / "whole.json", tmp_path / "again.json"
+    questions = ["--questions", folder / "questions.json"]
+    assert predict(folder, *questions, "--output", whole) == 0
+    lines = whole.read_text(encoding="utf-8").splitlines(keepends=True)
+    assert len(lines) == 4
+    partial = tmp_path / "again.json.partial"
+    partial.write_text("".join(lines[:1]) + lines[1][:20], encoding="utf-8")
+    answered = []
+    real = kgqa._answer_lines
+    monkeypatch.setattr(
+        kgqa,
+        "_answer_lines",
+        lambda qa, chunk, topk: answered.extend(chunk) or real(qa, chunk, topk),
+    )
+    assert predict(folder, *questions, "--output", again) == 0
+    assert again.read_bytes() == whole.read_bytes()
+    assert [index for index, _ in answered] == [8, 9, 10], "what was whole is not asked again"
+    assert not partial.exists()
+    partial.write_text(lines[2], encoding="utf-8")
+    assert predict(folder, *questions, "--output", again) == 2
+    assert "holds answers to other questions" in capsys.readouterr().err
+
+
+def test_scores_are_printed(folder, tmp_path, capsys):
+    predictions = tmp_path / "answers.json"
+    rows = [{"id": 7 + i, "answer": "静夜思 ||| 作者 ||| 《李白》"} for i in range(4)]
+    text = "\n".join(map(json.dumps, rows))
+    predictions.write_text(text, encoding="utf-8")
+    words = ["eval", "--questions", folder / "questions.json", "--predictions", predictions]
+    assert give(*words) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[1].split() == ["EM", "50.000", "50.000", "0.000", "0.000"]
+    # Of 《李白》 and 李白 two of six characters are common twice; of 法师 none.
+    assert said[2].split()[:4] == ["F1", "50.000", "50.000", "33.333"]
+    assert said[3].startswith("score 16.667")
+    predictions.write_text(text.splitlines()[0], encoding="utf-8")
+    assert give(*words) == 2
+    assert "no answer to 3 questions" in capsys.readouterr().err
+
+
+def test_mistakes_are_told_before_the_model_is_built(folder, tmp_path, monkeypatch, capsys):
+    def forbidden(*arguments, **options):
+        raise AssertionError("the model was built")
+
+    monkeypatch.setattr("bert4kexue.models.build_transformer_model", forbidden)
+    for words in (
+        [],
+        ["--questions", folder / "questions.json"],
+        ["--questions", folder / "questions.json", "谁"],
+    ):
+        assert predict(folder, *words) == 2
+        assert "give either questions as words" in capsys.readouterr().err
+    (tmp_path / "empty.txt").write_text("\n", encoding="utf-8")
+    words = ["--questions", tmp_path / "empty.txt", "--output", tmp_path / "out"]
+    assert predict(folder, *words) == 2
+    assert "holds no question" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [tmp_path / "empty.txt"]
