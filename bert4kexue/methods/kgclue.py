@@ -98,7 +98,7 @@ def _read_kgclue(path: Path, lines: list[str]) -> Iterator[LabelledQuestion | st
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        where = f"line {number} of {path}"
+        where = f"line {number} of {path.name}"
         try:
             row = json.loads(line)
             yield LabelledQuestion(
@@ -125,11 +125,11 @@ def _read_nlpcc(path: Path, lines: list[str]) -> Iterator[LabelledQuestion | str
             found.setdefault(int(index), {})[kind] = text.strip()
         elif line.strip(" =\t"):
             yield (
-                f"line {number} of {path} is none of <question id=...>, <triple id=...>, "
+                f"line {number} of {path.name} is none of <question id=...>, <triple id=...>, "
                 f"<answer id=...>: {line[:80]!r}"
             )
     for index, parts in found.items():
-        where = f"question {index} of {path}"
+        where = f"question {index} of {path.name}"
         if "question" not in parts or "triple" not in parts:
             yield f"{where} needs <question> and <triple>"
             continue
