@@ -254,7 +254,8 @@ class KnowledgeQA:
 
             from bert4kexue.models.compilation import compiled
 
-            rule, options = self._rule, self._options(topk, beams)
+            rule: Any = self._rule
+            options = self._options(topk, beams)
 
             def search(token_ids: Any, segment_ids: Any) -> Any:
                 constraint = rule
