@@ -24,6 +24,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import keras
 import numpy as np
+import pictures
 from sentence_features import (
     TASKS,
     Features,
@@ -213,11 +214,7 @@ def smoke_task(folder: Path) -> tuple[Features, Texts]:
 
 def draw(path: Path, task: str, holes: dict, starts: dict[str, list[Start]], d: int) -> None:
     """The collapse on the left, the first epoch on the right."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
+    plt = pictures.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
     for method, scores in holes.items():
         left.plot(list(scores), list(scores.values()), "o-", markersize=4, label=method)
@@ -316,6 +313,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="docs/results; with --smoke nowhere")
     parser.add_argument("--smoke", action="store_true", help="a minute, and no data needed")
     options = parser.parse_args()
+    output = options.output or (None if options.smoke else ROOT / "docs" / "results")
+    if output is not None:
+        pictures.pyplot()  # said now, not after the work, where it is missing
     if options.smoke:
         rows, texts = smoke_task(options.model)
         names, hole_task, start_task, seeds = ["smoke"], "smoke", "smoke", 1
@@ -342,7 +342,6 @@ def main() -> None:
         )
     }
     page = report(tables, hole_task, holes, start_task, starts)
-    output = options.output or (None if options.smoke else ROOT / "docs" / "results")
     if output is None:
         print(page)
         return

@@ -21,6 +21,7 @@ from typing import NamedTuple
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import numpy as np
+import pictures
 from sentence_features import features, table_head, table_row, vectors
 
 from bert4kexue.analysis import (
@@ -139,11 +140,7 @@ def overlap(truth: np.ndarray, scores: np.ndarray) -> float:
 
 def draw(path: Path, counts: list[Count], needed: Needed, found: dict) -> None:
     """Failure probability, success by dimensions, recall by dimensions."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
+    plt = pictures.pyplot()
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.8))
     grid = np.unique(np.geomspace(8, 600, 40).astype(int))
     for eps, colour in ((0.3, "tab:blue"), (0.5, "tab:red")):
@@ -265,6 +262,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="docs/results; with --smoke nowhere")
     parser.add_argument("--smoke", action="store_true", help="a minute, and no data needed")
     options = parser.parse_args()
+    output = options.output or (None if options.smoke else ROOT / "docs" / "results")
+    if output is not None:
+        pictures.pyplot()  # said now, not after the work, where it is missing
     start = time.perf_counter()
     if options.smoke:
         digits = "零一二三四五六七八九"
@@ -282,7 +282,6 @@ def main() -> None:
     page = report(counts, table, found, sentences, trials)
     print(page)
     print(f"{time.perf_counter() - start:.0f} s")
-    output = options.output or (None if options.smoke else ROOT / "docs" / "results")
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         chosen = next(t for t in table if t.count == min(100, max(sizes)) and t.eps == 0.5)

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pictures
 import vae_density_mnist
 
 SMALL = {"elbo", "iwae"}  # black and white
@@ -33,6 +34,7 @@ def main() -> None:
     names = [name for name in vae_density_mnist.NAMES if (options.run / f"{name}.keras").exists()]
     if not names:
         parser.error(f"{options.run} holds no model: run vae_density_mnist.py {options.run} first")
+    pictures.pyplot()  # said now, not after the work, where it is missing
     folder = Path(os.environ["BERT4KEXUE_DATA"]) / "mnist"
     _, test, _ = vae_density_mnist.split(vae_density_mnist.read_images(folder))
     if options.smoke:
@@ -119,12 +121,8 @@ def line(row: dict) -> str:
 
 def draw(rows: list[dict], path: Path) -> None:
     """Bits over the estimate against the number of particles."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axis = pyplot.subplots(figsize=(6.5, 4), layout="constrained")
+    plt = pictures.pyplot()
+    figure, axis = plt.subplots(figsize=(6.5, 4), layout="constrained")
     for name in dict.fromkeys(row["model"] for row in rows):
         own = [row for row in rows if row["model"] == name]
         over = [100 * (row["bits"] / row["estimate"] - 1) for row in own]
@@ -142,7 +140,7 @@ def draw(rows: list[dict], path: Path) -> None:
     axis.minorticks_off()
     axis.legend(fontsize=9)
     figure.savefig(path, dpi=90)
-    pyplot.close(figure)
+    plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import density_report
 import numpy as np
+import pictures
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -47,6 +48,8 @@ def main() -> None:
     parser.add_argument("--only", choices=NAMES, help="train this model and stop")
     parser.add_argument("--smoke", action="store_true", help="few images, one epoch")
     options = parser.parse_args()
+    if not options.only:
+        pictures.pyplot()  # said now, not after the work, where it is missing
     train, test, dropped = split(read_images(Path(os.environ["BERT4KEXUE_DATA"]) / "mnist"))
     if options.smoke:
         train, test, options.samples = train[:500], test[:40], 20
@@ -175,11 +178,7 @@ def strangers_table(model, test: np.ndarray, known, options) -> list[str]:
 
 def draw(models, test: np.ndarray, estimates, path: Path) -> None:
     """Digits, their reconstructions, samples, and the bound against the number of draws."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    plt = pictures.pyplot()
     count = 12
     rows = [("held out", test[:count])]
     for name in ("elbo", "iwae"):
@@ -187,7 +186,7 @@ def draw(models, test: np.ndarray, estimates, path: Path) -> None:
     for name in ("elbo", "iwae", "grey"):
         drawn = models[name].sample(count, seed=3, mean=True)
         rows.append((f"{name}: sampled", drawn / (255 if name == "grey" else 1)))
-    figure = pyplot.figure(figsize=(11, 4.6), layout="constrained")
+    figure = plt.figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(2.2, 1))
     axes = left.subplots(len(rows), 1)
     for axis, (label, images) in zip(axes, rows, strict=True):

@@ -1,4 +1,4 @@
-"""The examples of the closed form and of the Johnson-Lindenstrauss lemma run without any data."""
+"""The examples of the closed form, the Johnson-Lindenstrauss lemma and of densities run small."""
 
 from __future__ import annotations
 
@@ -30,3 +30,25 @@ def test_the_smoke_run_writes_its_page_and_picture(name, tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / f"{name}.md").read_text(encoding="utf-8").startswith("# ")
     assert (tmp_path / f"{name}.png").stat().st_size < 200_000
+
+
+@pytest.mark.long
+def test_the_density_examples_write_their_pages_and_pictures(tmp_path, data_dir):
+    pytest.importorskip("matplotlib")
+    for name, page in (
+        ("vae_density_mnist", "density_mnist"),
+        ("vae_compression_mnist", "density_compression"),
+        ("vae_density_poems", "density_poems"),
+    ):
+        run = tmp_path / ("poems" if "poems" in name else "digits")
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "examples" / f"{name}.py"), str(run), "--smoke"],
+            capture_output=True,
+            encoding="utf-8",
+            env={**os.environ, "BERT4KEXUE_DATA": str(data_dir)},
+            check=False,
+            timeout=900,
+        )
+        assert done.returncode == 0, done.stderr
+        assert (run / f"{page}.md").read_text(encoding="utf-8").startswith("# ")
+        assert (run / f"{page}.png").stat().st_size > 5_000

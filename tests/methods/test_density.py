@@ -16,6 +16,12 @@ from bert4kexue.methods.density_likelihoods import (
 from bert4kexue.methods.density_models import mlp_vae, text_vae
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """The order of rows in `fit` is drawn from Keras's global seed."""
+    keras.utils.set_random_seed(0)
+
+
 @pytest.fixture(scope="module")
 def known():
     return LinearGaussian()
@@ -25,6 +31,7 @@ def known():
 def binary():
     """A small Bernoulli model after a few steps, and its data."""
     x = (np.random.default_rng(0).random((96, 12)) < 0.3).astype("float32")
+    keras.utils.set_random_seed(0)
     vae = mlp_vae((12,), 3, BernoulliLikelihood(), hidden=(16,), seed=0)
     vae.compile(keras.optimizers.Adam(1e-2))
     vae.fit(x, epochs=4, verbose=0)
