@@ -97,6 +97,66 @@ def give(*words: Any) -> None:
         raise SystemExit(1)
 
 
+def prepare_corpus(folder: Path, root: Path, seed: int = 1, rewrites: int = 10) -> None:
+    """The files, `vocab.txt` and `records` in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_files(folder, root, seed, rewrites)
+    give("pretrain", "vocab", folder / "tokens.txt", "--output", folder / "vocab.txt")
+    give(
+        *("pretrain", "prepare", folder / "text.txt", "--vocab", folder / "vocab.txt"),
+        *("--output", folder / "records"),
+    )
+
+
+def train(
+    folder: Path,
+    output: Path,
+    *,
+    steps: int,
+    mix: str = "later",
+    layers: int = 4,
+    hidden: int = 256,
+    tokens: int = 4096,
+    rate: float = 1e-3,
+    policy: str = "float32",
+    seed: int = 1,
+    checkpoint: str | None = None,
+    ema: float | None = None,
+) -> Path:
+    """Train on what `prepare_corpus` left in the folder; the model's folder."""
+    keys = {
+        "attention_probs_dropout_prob": 0.1,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "hidden_size": hidden,
+        "initializer_range": 0.02,
+        "intermediate_size": 4 * hidden,
+        "max_position_embeddings": 512,
+        "num_attention_heads": hidden // 64,
+        "num_hidden_layers": layers,
+        "type_vocab_size": 2,
+        "vocab_size": len(load_vocab(folder / "vocab.txt")),
+    }
+    config = output.with_name(f"{output.name}_config.json")
+    config.write_text(json.dumps(keys, indent=2) + "\n", encoding="utf-8", newline="\n")
+    every = max(1, min(50, steps // 4))
+    began = time.monotonic()
+    give(
+        *("pretrain", "run", "--records", folder / "records", "--vocab", folder / "vocab.txt"),
+        *("--config", config, "--output", output, "--steps", steps),
+        *(word for item in MIXES[mix] for word in ("--objective", item)),
+        *(word for name in _FILES[mix] for word in (f"--{name}", folder / f"{name}.jsonl")),
+        *("--length", 64, "--tokens", tokens, "--rate", rate, "--dropout", 0),
+        *("--policy", policy, "--seed", seed),
+        *(() if ema is None else ("--ema", ema)),
+        *(() if checkpoint is None else ("--checkpoint", checkpoint)),
+        *("--log-every", every, "--save-every", 5 * every),
+    )
+    print(f"{(time.monotonic() - began) / 60:.1f} minutes")
+    keras.config.set_dtype_policy("float32")
+    return output / "model"
+
+
 def main() -> None:
     """Files, vocabulary, records, training, scores."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -119,46 +179,13 @@ def main() -> None:
     args = parser.parse_args()
     if args.smoke:
         args.steps, args.tokens, args.rewrites, args.limit = 4, 512, 1, 20
-    root, folder = ship_sets.data_folder(), args.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    write_files(folder, root, args.seed, args.rewrites)
-    vocabulary, config = folder / "vocab.txt", folder / "config.json"
-    give("pretrain", "vocab", folder / "tokens.txt", "--output", vocabulary)
-    give(
-        *("pretrain", "prepare", folder / "text.txt", "--vocab", vocabulary),
-        *("--output", folder / "records"),
-    )
-    keys = {
-        "attention_probs_dropout_prob": 0.1,
-        "hidden_act": "gelu",
-        "hidden_dropout_prob": 0.1,
-        "hidden_size": args.hidden,
-        "initializer_range": 0.02,
-        "intermediate_size": 4 * args.hidden,
-        "max_position_embeddings": 512,
-        "num_attention_heads": args.hidden // 64,
-        "num_hidden_layers": args.layers,
-        "type_vocab_size": 2,
-        "vocab_size": len(load_vocab(vocabulary)),
-    }
-    config.write_text(json.dumps(keys, indent=2) + "\n", encoding="utf-8", newline="\n")
-    began = time.monotonic()
-    every = max(1, min(50, args.steps // 4))
-    give(
-        *("pretrain", "run", "--records", folder / "records", "--vocab", vocabulary),
-        *("--config", config, "--output", folder / "run", "--steps", args.steps),
-        *(word for item in MIXES[args.mix] for word in ("--objective", item)),
-        *(word for name in _FILES[args.mix] for word in (f"--{name}", folder / f"{name}.jsonl")),
-        *("--length", 64, "--tokens", args.tokens, "--rate", args.rate, "--dropout", 0),
-        *("--policy", args.policy, "--seed", args.seed),
-        *(() if args.ema is None else ("--ema", args.ema)),
-        *(() if args.checkpoint is None else ("--checkpoint", args.checkpoint)),
-        *("--log-every", every, "--save-every", 5 * every),
-    )
-    print(f"{(time.monotonic() - began) / 60:.1f} minutes")
-    keras.config.set_dtype_policy("float32")
-    give("pretrain", "evaluate", folder / "held_out.txt", "--model", folder / "run/model")
-    evaluation.report(folder / "run/model", root, args.limit)
+    root = ship_sets.data_folder()
+    prepare_corpus(args.folder, root, args.seed, args.rewrites)
+    names = ("steps", "mix", "layers", "hidden", "tokens", "rate", "policy", "seed")
+    chosen = {name: getattr(args, name) for name in (*names, "checkpoint", "ema")}
+    model = train(args.folder, args.folder / "run", **chosen)
+    give("pretrain", "evaluate", args.folder / "held_out.txt", "--model", model)
+    evaluation.report(model, root, args.limit)
 
 
 _FILES = {
