@@ -260,7 +260,10 @@ def test_a_deleted_damaged_or_foreign_shard_is_told(corpus, vocabulary, tmp_path
     os.remove(path)
     with pytest.raises(RecordsError, match=r"shard 1 of .* is missing"):
         Records(folder)
-    prepare(corpus, vocabulary, folder, characters=8)
+    again = prepare(corpus, vocabulary, folder, characters=8)
+    assert again.shards > 1
+    assert again.reused == again.shards - 1, "only the deleted shard is made anew"
+    assert path.read_bytes() == data
     other = tmp_path / "other.txt"
     other.write_text(vocabulary.read_text(encoding="utf-8") + "\n新", encoding="utf-8")
     with pytest.raises(RecordsError, match="another vocabulary"):
