@@ -80,7 +80,7 @@ def test_topics_are_told_without_a_label(learned):
 
 
 def test_samples_contrast_beats_a_fixed_threshold_where_all_scores_lean(learned):
-    """Had 19 of 20 pairs of training gone on, the head's bias would lean by log 19, no more."""
+    """Had 999 of 1,000 pairs of training gone on, the head's bias would lean by log 999, no more."""
     model, tokenizer = learned
     head = model.get_layer("NSP-Proba")
     bias = np.array(head.bias)
@@ -89,13 +89,13 @@ def test_samples_contrast_beats_a_fixed_threshold_where_all_scores_lean(learned)
     for together in same:
         first = int(rng.integers(4))
         second = first if together else (first + int(rng.integers(1, 4))) % 4
-        pairs.append(tuple(text(t, rng, False, length=3, noise=0.5) for t in (first, second)))
+        pairs.append(tuple(text(t, rng, False, length=3, noise=0.3) for t in (first, second)))
     try:
-        head.bias.assign(bias + np.array([np.log(19), 0]))
+        head.bias.assign(bias + np.array([np.log(999), 0]))
         scores = NSPScorer(model, tokenizer).score(pairs)
     finally:
         head.bias.assign(bias)
     contrast = (SamplesContrast(2).predict(scores) == same).mean()
     fixed = ((scores > 0.5) == same).mean()
-    assert contrast > fixed + 0.02
-    assert contrast > 0.6
+    assert contrast > fixed + 0.1  # .77 and .52
+    assert contrast > 0.65
