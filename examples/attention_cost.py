@@ -19,6 +19,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pictures
 from sentence_features import table_head, table_row
 
 from bert4kexue.analysis.flops import Shape, core_share
@@ -186,11 +187,7 @@ def trained_part(found: dict[str, Any]) -> list[str]:
 
 def draw_long(found: dict[str, Any], file: Path) -> None:
     """Time and memory by length, all axes logarithmic."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = pictures.pyplot()
     figure, panels = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
     for kind, by_length in found["measured"].items():
         lengths = [int(n) for n in by_length]
@@ -224,6 +221,7 @@ def main() -> None:
     parser.add_argument("--machine", help="a sentence about it")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "results")
     args = parser.parse_args()
+    pictures.pyplot()  # said now, not after the work, where it is missing
     page = ["# What attention costs", "", "Written by `examples/attention_cost.py`.", ""]
     page += [args.machine, ""] if args.machine else []
     args.output.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from typing import Any
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import numpy as np
+import pictures
 from sentence_features import table_head, table_row
 
 from bert4kexue.ops.feature_maps import feature_map
@@ -132,11 +133,7 @@ def fine_tune_page(results: dict[str, Any]) -> list[str]:
 
 def draw(found: dict[str, list[list[KernelError]]], file: Path) -> None:
     """Error by standard deviation, both axes logarithmic."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = pictures.pyplot()
     figure, axes = plt.subplots(figsize=(8, 5))
     styles = {16: "--", 64: "-"}
     colors = plt.get_cmap("tab20").colors
@@ -159,6 +156,8 @@ def main() -> None:
     parser.add_argument("--fine-tune", type=Path, help="what linear_fine_tune.py saved")
     parser.add_argument("--smoke", action="store_true", help="48 tokens, nothing written")
     args = parser.parse_args()
+    if not args.smoke:
+        pictures.pyplot()  # said now, not after the work, where it is missing
     n = 48 if args.smoke else 512
     found = errors(n)
     page = error_page(found, n)

@@ -19,6 +19,7 @@ from typing import Any
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import numpy as np
+import pictures
 from fewclue_report import SHIPPED, keep, mean_deviation, over_splits, percent, read_split, tasks_of
 
 from bert4kexue.cli.models import load_tokenizer
@@ -83,8 +84,7 @@ def few_shot(task: FewClueTask, args: argparse.Namespace) -> None:
 
 def picture(args: argparse.Namespace) -> None:
     """Distributions by class: the two sentiments' difference, and each topic's own prompt."""
-    import matplotlib.pyplot as plt
-
+    plt = pictures.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
     with np.load(args.output / "eprstmt.npz") as file:
         difference, wanted = file["scores"] @ [1, -1], file["wanted"]
@@ -134,6 +134,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="rows to judge, evenly taken; all")
     parser.add_argument("--picture", action="store_true", help="draw (needs matplotlib)")
     args = parser.parse_args()
+    if args.picture:
+        pictures.pyplot()  # said now, not after the work, where it is missing
     for task in tasks_of(args.tasks):
         zero_shot(task, args)
     for task in tasks_of(args.few_shot):

@@ -80,7 +80,7 @@ def test_topics_are_told_without_a_label(learned):
 
 
 def test_samples_contrast_beats_a_fixed_threshold_where_all_scores_lean(learned):
-    """Had 999 of 1,000 pairs of training gone on, the head's bias would lean by log 999, no more."""
+    """Had 999 of 1,000 training pairs gone on, the head's bias would lean by log 999, no more."""
     model, tokenizer = learned
     head = model.get_layer("NSP-Proba")
     bias = np.array(head.bias)
