@@ -39,6 +39,7 @@ def write(path, rows):
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
+@pytest.mark.long
 def test_the_three_stages_run_after_each_other(run, tmp_path):
     save_tiny_model(tmp_path / "m")
     data = tmp_path / "data"
