@@ -102,6 +102,7 @@ def test_labels_make_a_zero_shot_classifier(folder, tmp_path, capsys):
     assert not (tmp_path / "n").exists()
 
 
+@pytest.mark.long
 def test_versions_inputs_precision_and_sentences(folder, tmp_path, capsys):
     (tmp_path / "some.txt").write_text("\n".join(TEXTS * 20) + "\n\n", encoding="utf-8")
     words = ["--head", "pooled", "--maxlen", "4", "--sentences", str(tmp_path / "some.txt")]

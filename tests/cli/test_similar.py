@@ -73,6 +73,7 @@ def test_three_generations_of_training_and_resuming(folder, capsys):
     assert json.loads((folder / "two/run.json").read_text(encoding="utf-8"))["distillation_weight"]
 
 
+@pytest.mark.long
 def test_siblings_are_trained_by_the_same_command(folder, capsys):
     words = ["train", "--sentences", folder / "lines.txt", "--scored", folder / "scored.tsv"]
     assert run(folder, *words, "--output", folder / "siblings") == 0

@@ -169,6 +169,7 @@ def test_distillation_is_least_where_the_student_says_the_same():
     assert (worse > best).all()
 
 
+@pytest.mark.long
 def test_pet_teaches_a_classifier_what_its_patterns_learned(tokenizer):
     templates = [MaskedTemplate(p, tuple(LABELS)) for p in ("是[MASK]的{}", "{}[MASK]")]
 
