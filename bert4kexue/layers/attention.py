@@ -161,9 +161,9 @@ class MultiHeadAttention(Rematerializable):
         order = bias if a_bias == "order" else None
         position = rest.pop(0) if p_bias else None
         output, scores = self.attend(
-            self._heads(one_by_one([self.q_dense], query)[0], self.key_size),
-            self._heads(one_by_one([self.k_dense], key)[0], self.key_size),
-            self._heads(one_by_one([self.v_dense], value)[0], self.head_size),
+            self._heads(one_by_one([self.q_dense], query)[0], query, self.key_size),
+            self._heads(one_by_one([self.k_dense], key)[0], key, self.key_size),
+            self._heads(one_by_one([self.v_dense], value)[0], value, self.head_size),
             key_mask=mask[2] if isinstance(mask, list | tuple) else None,
             bias=None if a_bias == "order" else bias,
             order=order,
@@ -205,8 +205,7 @@ class MultiHeadAttention(Rematerializable):
             project: how the output's Dense layer is applied.
 
         Returns:
-            The output (b, n, out_dim) and the scores (b, h, n, m) before mask and bias, or None
-            where they were not computed whole.
+            The output (b, n, out_dim); the scores (b, h, n, m) before mask and bias, None if split.
         """
         effect = find_position_bias(p_bias)
         query, key = effect.rotate(position, query, key)
@@ -342,14 +341,15 @@ class MultiHeadAttention(Rematerializable):
     ) -> tuple[Any, Any, Any]:
         """Rotated queries and keys, and values, of a sequence that attends to itself."""
         query, key, value = project([self.q_dense, self.k_dense, self.v_dense], x)
-        query, key = self._heads(query, self.key_size), self._heads(key, self.key_size)
-        return *self._rotated(query, key, position, p_bias), self._heads(value, self.head_size)
+        query, key = self._heads(query, x, self.key_size), self._heads(key, x, self.key_size)
+        return *self._rotated(query, key, position, p_bias), self._heads(value, x, self.head_size)
 
     def _rotated(self, query: Any, key: Any, position: Any, p_bias: str | None) -> tuple[Any, Any]:
         return find_position_bias(p_bias).rotate(position, query, key)
 
-    def _heads(self, projected: Any, size: int) -> Any:
-        return ops.reshape(projected, (*ops.shape(projected)[:2], self.heads, size))  # (b, n, h, d)
+    def _heads(self, projected: Any, x: Any, size: int) -> Any:  # (b, n, h, d)
+        # The lengths are those of x: tf2onnx mistakes those of `projected`, reshaped itself.
+        return ops.reshape(projected, (*ops.shape(x)[:2], self.heads, size))
 
     def compute_mask(self, inputs: list[Any], mask: Any = None) -> Any:
         """The query's mask; the scores carry none."""
