@@ -33,6 +33,9 @@ from ship_sets import Question
 
 from bert4kexue._files import atomic_write
 from bert4kexue.decoding import PrefixTree
+from bert4kexue.decoding.lookahead import lcs_lengths
+from bert4kexue.methods.sts import spearman
+from bert4kexue.methods.text_similarity import character_jaccard
 from bert4kexue.models import build_transformer_model
 from bert4kexue.models.pretraining import masked_accuracy
 from bert4kexue.tokenizers import Tokenizer
@@ -156,16 +159,6 @@ def retrieve(
             beams[i] = sorted(done + new, key=lambda h: -h.score)[:topk]
 
 
-def common_subsequence(a: str, b: str) -> int:
-    """Length of the longest common subsequence."""
-    row = [0] * (len(b) + 1)
-    for x in a:
-        diagonal = 0
-        for j, y in enumerate(b, 1):
-            diagonal, row[j] = row[j], diagonal + 1 if x == y else max(row[j], row[j - 1])
-    return row[-1]
-
-
 def retrieve_by_string(
     keys: Sequence[tuple[str, str, str]], questions: Sequence[str]
 ) -> list[tuple[str, str, str]]:
@@ -177,10 +170,10 @@ def retrieve_by_string(
     for question in questions:
         found = [s for s in by_subject if s in question]
         subject = max(found, key=len) if found else next(iter(by_subject))
-        rest = question.replace(subject, "")
-        answers.append(
-            max(by_subject[subject], key=lambda k: common_subsequence(k[1], rest) / len(k[1]))
-        )
+        rest = list(map(ord, question.replace(subject, "")))
+        predicates = [list(map(ord, predicate)) for _, predicate, _ in by_subject[subject]]
+        shares = lcs_lengths(predicates, rest) / [len(predicate) for predicate in predicates]
+        answers.append(by_subject[subject][int(shares.argmax())])
     return answers
 
 
@@ -239,24 +232,13 @@ def question_scores(
 # --- similarity ---------------------------------------------------------------------------------
 
 
-def spearman(a: Sequence[float], b: Sequence[float]) -> float:
-    """Rank correlation, ties sharing their mean rank."""
-
-    def ranks(values: Sequence[float]) -> np.ndarray:
-        _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-        return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-
-    return float(np.corrcoef(ranks(a), ranks(b))[0, 1])
-
-
 def similarity_scores(
     model: Measured, pairs: Sequence[tuple[str, str, float]]
 ) -> tuple[float, float]:
     """Spearman of the cosine, and of the Jaccard index of the characters, with the scores."""
     first, second, scores = zip(*pairs, strict=True)
     cosine = (model.pooled(first) * model.pooled(second)).sum(-1)
-    jaccard = [len(set(a) & set(b)) / len(set(a) | set(b)) for a, b, _ in pairs]
-    return spearman(cosine.tolist(), scores), spearman(jaccard, scores)
+    return spearman(cosine, scores), spearman(character_jaccard(pairs), scores)
 
 
 # --- everything ---------------------------------------------------------------------------------

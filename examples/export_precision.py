@@ -28,9 +28,9 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import numpy as np
 import ship_sets
 import tensorflow as tf
-from evaluate_roformer_tiny import spearman
 from sentence_features import read_task, table_head, table_row
 
+from bert4kexue.methods.sts import spearman
 from bert4kexue.models import build_transformer_model
 from bert4kexue.models.heads import fit_head, with_head
 from bert4kexue.serving import export_service

@@ -39,6 +39,16 @@ def tiny_model(characters=CHARACTERS, seed=0, family="roformer", **options):
     return build_transformer_model(config, model=family, **options)
 
 
+def scattered_model(**options):
+    """A tiny model with larger weights, so that what it scores differs visibly."""
+    import numpy as np
+
+    model, rng = tiny_model(**options), np.random.default_rng(5)
+    for weight in model.weights:
+        weight.assign(weight + 0.3 * rng.normal(size=weight.shape))
+    return model
+
+
 def save_tiny_model(folder, characters=CHARACTERS, seed=0):
     """The original layout: bert_config.json, vocab.txt, bert_model.ckpt.*; with both heads."""
     builder = tiny_model(

@@ -132,7 +132,7 @@ def run_predict(options: argparse.Namespace) -> int:
 
 def run_eval(options: argparse.Namespace) -> int:
     """Print EM and F1 of S, P, O and all, and the score."""
-    from bert4kexue.methods.kgclue import Triple, read_predictions, read_questions, scores
+    from bert4kexue.methods.kgclue import read_predictions, read_questions, scores
 
     gold = read_questions(options.questions)
     found = read_predictions(options.predictions)
@@ -142,7 +142,7 @@ def run_eval(options: argparse.Namespace) -> int:
             f"{options.predictions} has no answer to {len(missing)} questions, the first of them "
             f"id {missing[0]}"
         )
-    result = scores([found[q.id] for q in gold], [Triple(*q[2:]) for q in gold])
+    result = scores([found[q.id] for q in gold], [q.triple for q in gold])
     print("      S       P       O       All")
     print("EM  " + "".join(f"{100 * value:7.3f} " for value in result[:4]))
     print("F1  " + "".join(f"{100 * value:7.3f} " for value in result[4:]))
@@ -152,10 +152,10 @@ def run_eval(options: argparse.Namespace) -> int:
 
 def _texts(path: Path) -> list[tuple[int, str]]:
     """Ids and texts of labelled or plain questions."""
-    from bert4kexue.methods.kgclue import read_questions
+    from bert4kexue.methods.kgclue import begins_labelled, read_questions
 
     text = path.read_text(encoding="utf-8-sig")
-    if text.lstrip().startswith(("{", "<question")):
+    if begins_labelled(text):
         return [(question.id, question.question) for question in read_questions(path)]
     texts = [line for line in text.splitlines() if line.strip()]
     if not texts:

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from bert4kexue._files import atomic_write
+from bert4kexue.methods.intervals import wilson
 
 Method = Literal["isotonic", "platt"]
 
@@ -131,7 +132,7 @@ class Calibration:
             )
         at = int(np.flatnonzero(last & (share >= precision))[-1])
         hits, n = int(y[: at + 1].sum()), at + 1
-        return Threshold(float(x[at]), hits / n, hits / int(y.sum()), n, _wilson_low(hits / n, n))
+        return Threshold(float(x[at]), hits / n, hits / int(y.sum()), n, wilson(hits / n, n)[0])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write JSON."""
@@ -145,12 +146,6 @@ class Calibration:
         with open(path, encoding="utf-8") as file:
             found = json.load(file)
         return cls(found.pop("method"), found)
-
-
-def _wilson_low(share: float, n: int, z: float = 1.959964) -> float:
-    centre = share + z * z / (2 * n)
-    spread = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return float((centre - spread) / (1 + z * z / n))
 
 
 def reliability(

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from bert4kexue.methods.fewclue import FewClueTask, Sample
+from bert4kexue.methods.intervals import wilson
 from bert4kexue.methods.mlm_prompt import MaskedPromptClassifier
 from bert4kexue.methods.nsp_prompt import NSPScorer, Place
 from bert4kexue.methods.prompt_classifier import PromptClassifier
@@ -40,10 +41,8 @@ def accuracy(predicted: Sequence[int] | np.ndarray, labels: Sequence[int]) -> Ac
             f"accuracy compares as many predictions as known labels, got {found.shape} and "
             f"{wanted.shape} with {np.sum(wanted < 0)} unknown: use a file that has labels"
         )
-    n, share, z = len(wanted), float((found == wanted).mean()), 1.959964
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Accuracy(share, middle - half, middle + half, n)
+    share = float((found == wanted).mean())
+    return Accuracy(share, *wilson(share, len(wanted)), len(wanted))
 
 
 def answer(

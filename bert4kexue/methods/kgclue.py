@@ -22,6 +22,7 @@ from bert4kexue.decoding.lookahead import lcs_lengths
 from bert4kexue.methods.knowledge_base import split_meaning
 
 SEPARATOR = " ||| "
+_NLPCC_BEGINS = "<question"
 
 
 class LabelledQuestion(NamedTuple):
@@ -40,13 +41,23 @@ class LabelledQuestion(NamedTuple):
         subject, meaning = split_meaning(self.name)
         return subject, self.predicate, meaning
 
+    @property
+    def triple(self) -> Triple:
+        """The answer."""
+        return Triple(self.name, self.predicate, self.object)
+
 
 class Triple(NamedTuple):
-    """A predicted answer; '' where there is none."""
+    """An answer; '' where a predicted one has no such part."""
 
     name: str
     predicate: str
     object: str
+
+
+def begins_labelled(text: str) -> bool:
+    """Whether a file that begins with this text holds labelled questions."""
+    return text.lstrip().startswith(("{", _NLPCC_BEGINS))
 
 
 def read_questions(path: str | Path, rejected: list[str] | None = None) -> list[LabelledQuestion]:
@@ -65,7 +76,7 @@ def read_questions(path: str | Path, rejected: list[str] | None = None) -> list[
     first = next((line for line in lines if line.strip()), "")
     if not first:
         raise ValueError(f"{path} is empty: it needs one question a line")
-    read = _read_nlpcc if first.lstrip().startswith("<question") else _read_kgclue
+    read = _read_nlpcc if first.lstrip().startswith(_NLPCC_BEGINS) else _read_kgclue
     questions = []
     for found in read(path, lines):
         if isinstance(found, LabelledQuestion):

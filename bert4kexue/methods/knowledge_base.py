@@ -16,6 +16,9 @@ from typing import Any
 
 from bert4kexue.decoding import PrefixTree, vocabulary_hash
 
+TREE = "facts.tree"
+"""The name of a knowledge base in its folder."""
+
 PARTS = 3
 """Subject, predicate and meaning: each ends with one [SEP]."""
 
@@ -104,7 +107,7 @@ class KnowledgeBase:
             ValueError: the file is damaged or was built with another vocabulary.
         """
         path = Path(path)
-        path = path / "facts.tree" if path.is_dir() else path
+        path = path / TREE if path.is_dir() else path
         return cls(PrefixTree.load(path, vocabulary=vocabulary_hash(tokenizer._token_dict)))
 
     def _facts(self, node: int) -> dict[tuple[str, str, str], tuple[str, ...]]:

@@ -15,10 +15,9 @@ from typing import Any
 
 from bert4kexue._files import atomic_folder
 from bert4kexue.decoding import vocabulary_hash
-from bert4kexue.methods.kgclue import read_questions
+from bert4kexue.methods.kgclue import begins_labelled, read_questions
+from bert4kexue.methods.knowledge_base import TREE
 from bert4kexue.methods.knowledge_files import BuildReport, build_tree_file
-
-TREE = "facts.tree"
 
 
 def build_knowledge_folder(
@@ -83,7 +82,7 @@ def _separator(source: Path) -> str | None:
     """What stands between the columns; None for labelled questions."""
     with open(source, encoding="utf-8-sig", errors="replace") as file:
         first = next((line for line in file if line.strip()), "")
-    if first.startswith(("{", "<question")):
+    if begins_labelled(first):
         return None
     return "\t" if "\t" in first or "|||" not in first else "|||"
 

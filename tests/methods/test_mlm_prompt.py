@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny_models import CHARACTERS, tiny_model, tiny_tokenizer, tiny_vocabulary
+from tiny_models import CHARACTERS, scattered_model, tiny_model, tiny_tokenizer, tiny_vocabulary
 
 from bert4kexue.methods.mlm_prompt import MaskedPromptClassifier, MaskedScorer, MaskedTemplate
 from bert4kexue.tokenizers import Tokenizer
@@ -15,11 +15,7 @@ WORDS = ("好", "天气", "诗人", "唐代诗")
 
 @pytest.fixture(scope="module")
 def model():
-    made = tiny_model(family="bert", with_mlm=True)
-    rng = np.random.default_rng(5)
-    for weight in made.weights:  # so that scores differ visibly
-        weight.assign(weight + 0.3 * rng.normal(size=weight.shape))
-    return made
+    return scattered_model(family="bert", with_mlm=True)
 
 
 @pytest.fixture(scope="module")

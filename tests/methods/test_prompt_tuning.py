@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from tiny_models import tiny_model, tiny_tokenizer
+from tiny_models import scattered_model, tiny_model, tiny_tokenizer
 
 from bert4kexue.methods.mlm_prompt import MaskedPromptClassifier, MaskedTemplate
 from bert4kexue.methods.nsp_prompt import PromptTemplate
@@ -32,21 +32,13 @@ def tokenizer():
     return tiny_tokenizer()
 
 
-def visible(model):
-    """Weights so large that scores differ by more than rounding."""
-    rng = np.random.default_rng(5)
-    for weight in model.weights:
-        weight.assign(weight + 0.3 * rng.normal(size=weight.shape))
-    return model
-
-
 def sentences(tokenizer, template=TWO):
-    model = visible(tiny_model(family="bert", with_nsp=True))
+    model = scattered_model(family="bert", with_nsp=True)
     return ZeroShotClassifier(model, tokenizer, LABELS, template, maxlen=24)
 
 
 def masked(tokenizer, template=("是[MASK]的{}", "{}[MASK]")):
-    model = visible(tiny_model(family="bert", with_mlm=True))
+    model = scattered_model(family="bert", with_mlm=True)
     return MaskedPromptClassifier(model, tokenizer, LABELS, list(template), maxlen=24)
 
 

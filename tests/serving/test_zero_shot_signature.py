@@ -9,7 +9,7 @@ import textwrap
 import keras
 import numpy as np
 import pytest
-from tiny_models import tiny_model, tiny_tokenizer
+from tiny_models import scattered_model, tiny_model, tiny_tokenizer
 
 from bert4kexue.methods.nsp_prompt import PromptTemplate
 from bert4kexue.methods.zero_shot import ZeroShotClassifier
@@ -46,11 +46,7 @@ SERVE = """
 
 @pytest.fixture(scope="module")
 def model():
-    made = tiny_model(family="bert", with_nsp=True)
-    rng = np.random.default_rng(5)
-    for weight in made.weights:  # so that scores differ visibly
-        weight.assign(weight + 0.3 * rng.normal(size=weight.shape))
-    return made
+    return scattered_model(family="bert", with_nsp=True)
 
 
 def test_a_process_that_knows_only_tensorflow_gives_the_classifiers_answers(model, tmp_path):
