@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bert4kexue.methods.vector_codes import unit
 from bert4kexue.methods.vector_index import exact_search
 
 
@@ -58,9 +59,7 @@ def encode(
         ids = [part[rows, :width] for part in (batch.token_ids, batch.segment_ids)]
         outputs = model.predict_on_batch(ids[: len(model.inputs)])
         vectors[rows] = outputs[0] if len(model.outputs) > 1 else outputs
-    # The smallest positive number keeps a zero vector zero instead of making it NaN.
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(norms, np.finfo(np.float32).tiny)
+    return unit(vectors)
 
 
 def nearest(queries: np.ndarray, corpus: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
