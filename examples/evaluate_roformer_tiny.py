@@ -28,12 +28,11 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import keras
 import numpy as np
 import ship_sets
-from pretrain_rows import Encoder
-from ship_sets import Question
 
 from bert4kexue._files import atomic_write
 from bert4kexue.decoding import PrefixTree
 from bert4kexue.decoding.lookahead import lcs_lengths
+from bert4kexue.methods.question_rewriting import Question
 from bert4kexue.methods.sts import spearman
 from bert4kexue.methods.text_similarity import character_jaccard
 from bert4kexue.models import build_transformer_model
@@ -45,6 +44,28 @@ from bert4kexue.training.objectives import Continuations, Special
 from bert4kexue.training.plan import Plan
 from bert4kexue.training.preparation import prepare
 from bert4kexue.training.records import Records
+
+
+class Encoder:
+    """Text to ids without special tokens, and the ids of the special tokens."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.cls, self.sep = tokenizer._token_start_id, tokenizer._token_end_id
+        self.mask, self.vocab_size = tokenizer._token_mask_id, tokenizer._vocab_size
+
+    def ids(self, text: str, limit: int = 62) -> list[int]:
+        """Ids of the text alone, at most `limit`."""
+        return self.tokenizer.encode(text, maxlen=limit + 2)[0][1:-1]
+
+    def sentence(self, text: str, limit: int = 62) -> list[int]:
+        """`[CLS] text [SEP]`."""
+        return [self.cls, *self.ids(text, limit), self.sep]
+
+    def key(self, subject: str, predicate: str, meaning: str) -> list[int]:
+        """`S [SEP] P [SEP] M [SEP]`; an empty meaning leaves two [SEP] in a row."""
+        parts = (self.ids(part, 40) for part in (subject, predicate, meaning))
+        return [i for part in parts for i in (*part, self.sep)]
 
 
 class Measured:

@@ -32,9 +32,9 @@ import evaluate_roformer_tiny as evaluation
 import keras
 import numpy as np
 import ship_sets
-from pretrain_rows import QuestionWriter
 
 from bert4kexue.cli import main as bert4kexue
+from bert4kexue.methods.question_rewriting import QuestionWriter
 from bert4kexue.tokenizers import load_vocab
 
 MIXES = {

@@ -15,19 +15,11 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+
+from bert4kexue.methods.question_rewriting import Question
 
 CLAUSE = re.compile(r"[^，。！？；,!?;\n]*[，。！？；,!?;\n]?")
 MEANING = re.compile(r"^(?P<subject>.+?)（(?P<meaning>[^（）]+)）$")
-
-
-class Question(NamedTuple):
-    """A question and the key of the triple that answers it."""
-
-    question: str
-    subject: str
-    predicate: str
-    meaning: str
 
 
 def data_folder() -> Path:

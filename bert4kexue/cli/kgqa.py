@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bert4kexue.cli import kgqa_train
 from bert4kexue.cli.models import add_model_options, find_family, load_tokenizer
 from bert4kexue.cli.progress import progress
 
@@ -18,6 +19,7 @@ KEPT = 256
 
 _EPILOG = """\
 examples:
+  bert4kexue kgqa train --questions train.json --output run --steps 2000 --rewrites 5
   bert4kexue kgqa build facts.tsv --model DIR --output facts --workers 2
   bert4kexue kgqa predict --model DIR --knowledge facts 谁写了静夜思？
   bert4kexue kgqa predict --model DIR --knowledge facts --explain 谁写了静夜思？
@@ -45,8 +47,12 @@ def add(commands: Any) -> None:
     build.add_argument("--output", required=True, metavar="DIR", help="the folder to write")
     build.add_argument("--maxlen", type=int, default=512, help="most tokens of a key (512)")
     build.add_argument("--workers", type=int, default=1, help="processes that tokenize (1)")
+    build.add_argument(
+        "--order", choices=("spm", "smp"), default="spm", help="of a key's parts, as trained (spm)"
+    )
     build.add_argument("--overwrite", action="store_true", help="replace an existing folder")
     build.set_defaults(run=run_build)
+    kgqa_train.add(actions)
     predict = actions.add_parser("predict", help="answers to questions")
     add_model_options(predict)
     predict.add_argument("question", nargs="*", help="a text")
@@ -82,6 +88,7 @@ def run_build(options: argparse.Namespace) -> int:
         load_tokenizer(options.model),
         maxlen=options.maxlen,
         workers=options.workers,
+        order=options.order,
         watch=lambda blocks, size: progress(blocks, size, "reading", lambda block: block.size),
     )
     for reason, count in report.reasons().most_common():
@@ -98,9 +105,11 @@ def run_predict(options: argparse.Namespace) -> int:
         raise ValueError("give either questions as words, or --questions FILE with --output FILE")
     questions = _texts(Path(options.questions)) if options.questions else []
     from bert4kexue.methods.knowledge_base import KnowledgeBase
+    from bert4kexue.methods.knowledge_folder import check_orders
     from bert4kexue.methods.knowledge_qa import KnowledgeQA
     from bert4kexue.models import build_transformer_model
 
+    check_orders(options.model, options.knowledge)
     tokenizer = load_tokenizer(options.model)
     knowledge = KnowledgeBase.load(options.knowledge, tokenizer)
     model = build_transformer_model(

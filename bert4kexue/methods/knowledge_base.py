@@ -10,9 +10,9 @@ have one, and could not be chosen.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bert4kexue.decoding import PrefixTree, vocabulary_hash
 
@@ -21,6 +21,11 @@ TREE = "facts.tree"
 
 PARTS = 3
 """Subject, predicate and meaning: each ends with one [SEP]."""
+
+Order = Literal["spm", "smp"]
+"""What a key's parts are, one after the other: S, P, M unless a model was trained on S, M, P."""
+
+_PLACES = {"spm": (0, 1, 2), "smp": (0, 2, 1)}
 
 
 def split_meaning(name: str) -> tuple[str, str]:
@@ -53,10 +58,17 @@ class KnowledgeBase:
         self.tree = tree
 
     @classmethod
-    def build(cls, triples: Iterable[tuple[str, str, str]], tokenizer: Any) -> KnowledgeBase:
+    def build(
+        cls, triples: Iterable[tuple[str, str, str]], tokenizer: Any, order: Order = "spm"
+    ) -> KnowledgeBase:
         """The knowledge base of triples (`S（M）`, P, O).
 
         Several objects of one fact are kept in the order given.
+
+        Args:
+            triples: facts.
+            tokenizer: what the model reads with.
+            order: of the parts of a key, that of the model's training.
 
         Raises:
             ValueError: a triple without subject or predicate (the message has its number).
@@ -69,7 +81,7 @@ class KnowledgeBase:
                 raise ValueError(
                     f"triple {number} needs a subject and a predicate, got {(name, predicate)}"
                 )
-            keys.append(fact_key(tokenizer, (subject, predicate, meaning)))
+            keys.append(fact_key(tokenizer, (subject, predicate, meaning), order))
             values.append(json.dumps([subject, predicate, meaning, value], ensure_ascii=False))
         vocabulary = vocabulary_hash(tokenizer._token_dict)
         return cls(PrefixTree.from_keys(keys, values, vocabulary=vocabulary))
@@ -119,6 +131,17 @@ class KnowledgeBase:
         return facts
 
 
-def fact_key(tokenizer: Any, fact: tuple[str, str, str]) -> list[int]:
+def fact_key(tokenizer: Any, fact: tuple[str, str, str], order: Order = "spm") -> list[int]:
     """`S [SEP] P [SEP] M [SEP]`: each part without its [CLS]."""
-    return [token for part in fact for token in tokenizer.encode(part)[0][1:]]
+    return [token for part in ordered(fact, order) for token in tokenizer.encode(part)[0][1:]]
+
+
+def ordered(fact: Sequence[str], order: Order) -> list[str]:
+    """Subject, predicate and meaning in the order of a key.
+
+    Raises:
+        ValueError: an order that is none.
+    """
+    if order not in _PLACES:
+        raise ValueError(f"order is one of {', '.join(_PLACES)}, got {order!r}")
+    return [fact[place] for place in _PLACES[order]]

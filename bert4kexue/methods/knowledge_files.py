@@ -2,8 +2,8 @@
 
 Two kinds of lines, columns separated by tabs:
 
-    triples   `S（M）`, P, O: the key is `S [SEP] P [SEP] M [SEP]`, the value is the fact. The file
-              written is a `KnowledgeBase`.
+    triples   `S（M）`, P, O: the key is `S [SEP] P [SEP] M [SEP]` (or in another order), the value
+              is the fact. The file written is a `KnowledgeBase`.
     keys      any number of columns: the key is each column with a [SEP] behind it; no values.
 
 Tokens and values go to temporary files beside the result, so memory does not grow with the text:
@@ -25,7 +25,7 @@ from typing import IO, Any, Literal, NamedTuple
 import numpy as np
 
 from bert4kexue.decoding import PrefixTree, vocabulary_hash
-from bert4kexue.methods.knowledge_base import split_meaning
+from bert4kexue.methods.knowledge_base import Order, ordered, split_meaning
 
 BLOCK = 1 << 20
 """Bytes of text that are tokenized together."""
@@ -62,6 +62,7 @@ class Lines(NamedTuple):
     kind: Kind
     maxlen: int
     separator: str
+    order: Order = "spm"
 
 
 class _Block(NamedTuple):
@@ -85,6 +86,7 @@ def build_tree_file(
     maxlen: int = 512,
     workers: int = 1,
     separator: str = "\t",
+    order: Order = "spm",
     watch: Callable[[Iterable[_Block], int], Iterable[_Block]] = lambda blocks, size: blocks,
 ) -> BuildReport:
     r"""Write the tree of a text file; the target appears complete or not at all.
@@ -98,6 +100,7 @@ def build_tree_file(
         workers: processes that tokenize; 1 does it in this one.
         separator: between the columns; the last column of a triple may hold it again unless it is
             a tab.
+        order: of the parts of a triple's key.
         watch: wraps the blocks as they come, given the size of the file in bytes; a block's
             `size` says how many bytes it was. For a progress bar.
 
@@ -107,6 +110,7 @@ def build_tree_file(
     source, target = Path(source), Path(target)
     if kind not in ("triples", "keys"):
         raise ValueError(f"kind is 'triples' or 'keys', got {kind!r}")
+    ordered(("", "", ""), order)
     if not source.stat().st_size:
         raise ValueError(f"{source} is empty: it needs one {kind[:-1]} a line")
     rejected: list[Rejected] = []
@@ -115,7 +119,7 @@ def build_tree_file(
         tokens, lengths, text, sizes = files = [
             stack.enter_context(tempfile.TemporaryFile(dir=target.parent)) for _ in range(4)
         ]
-        blocks = _tokenized(source, tokenizer, Lines(kind, maxlen, separator), workers)
+        blocks = _tokenized(source, tokenizer, Lines(kind, maxlen, separator, order), workers)
         for block in watch(blocks, source.stat().st_size):
             parts = (
                 block.tokens,
@@ -195,7 +199,7 @@ def _tokenize(tokenizer: Any, block: bytes, rules: Lines) -> _Block:
             rejected.append(Rejected(number, str(error)))
     parts = [part for columns, _ in kept for part in columns]
     per_line = np.fromiter((len(columns) for columns, _ in kept), np.int64, len(kept))
-    tokens, sizes = _encode(tokenizer, parts)
+    tokens, sizes = encode_parts(tokenizer, parts)
     bounds = np.concatenate([[0], np.cumsum(sizes)])
     begins = bounds[np.cumsum(per_line) - per_line]
     lengths = bounds[np.cumsum(per_line)] - begins
@@ -234,10 +238,10 @@ def _parse(line: str, rules: Lines) -> Line:
     if not subject or not predicate:
         raise ValueError("has an empty subject or predicate")
     fact = [subject, predicate, meaning]
-    return fact, _JSON.encode([*fact, value])
+    return ordered(fact, rules.order), _JSON.encode([*fact, value])
 
 
-def _encode(tokenizer: Any, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def encode_parts(tokenizer: Any, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Each text's ids with its [SEP], without [CLS], end to end; and their numbers."""
     if not texts:
         return np.zeros(0, np.int32), np.zeros(0, np.int64)

@@ -16,8 +16,13 @@ from typing import Any
 from bert4kexue._files import atomic_folder
 from bert4kexue.decoding import vocabulary_hash
 from bert4kexue.methods.kgclue import begins_labelled, read_questions
-from bert4kexue.methods.knowledge_base import TREE
+from bert4kexue.methods.knowledge_base import TREE, Order
 from bert4kexue.methods.knowledge_files import BuildReport, build_tree_file
+
+MODEL_MARK = "kgqa.json"
+"""What a model's folder says of its training: the order of a key's parts."""
+
+_MANIFEST = "knowledge.json"
 
 
 def build_knowledge_folder(
@@ -27,6 +32,7 @@ def build_knowledge_folder(
     *,
     maxlen: int = 512,
     workers: int = 1,
+    order: Order = "spm",
     watch: Callable[[Iterable[Any], int], Iterable[Any]] = lambda blocks, size: blocks,
 ) -> BuildReport:
     """Write the folder of a file of facts; it appears complete or not at all.
@@ -39,6 +45,7 @@ def build_knowledge_folder(
         tokenizer: what the model reads with.
         maxlen: a longer key is rejected, since no model could write it.
         workers: processes that tokenize.
+        order: of the parts of a key, that of the model's training.
         watch: as of `build_tree_file`.
 
     Raises:
@@ -59,6 +66,7 @@ def build_knowledge_folder(
             maxlen=maxlen,
             workers=workers,
             separator=separator,
+            order=order,
             watch=watch,
         )
         manifest = {
@@ -66,16 +74,36 @@ def build_knowledge_folder(
             "bytes": source.stat().st_size,
             "lines": report.lines,
             "keys": report.keys,
+            "order": order,
             "rejected": dict(report.reasons()),
             "questions_without_a_fact": rejected,
             "vocabulary": vocabulary_hash(tokenizer._token_dict),
         }
         text = json.dumps(manifest, ensure_ascii=False, indent=1) + "\n"
-        (new / "knowledge.json").write_text(text, encoding="utf-8", newline="\n")
+        (new / _MANIFEST).write_text(text, encoding="utf-8", newline="\n")
         if report.rejected:
             rows = "".join(f"{number}\t{reason}\n" for number, reason in report.rejected)
             (new / "rejected.tsv").write_text(rows, encoding="utf-8", newline="\n")
     return report
+
+
+def check_orders(model: str | Path, knowledge: str | Path) -> None:
+    """Refuse a trained model beside a knowledge base whose keys have their parts in another order.
+
+    Folders that say nothing of it are taken as S, P, M.
+
+    Raises:
+        ValueError: the orders differ.
+    """
+    found = []
+    for path in (Path(model, MODEL_MARK), Path(knowledge, _MANIFEST)):
+        text = path.read_text(encoding="utf-8") if path.is_file() else "{}"
+        found.append(json.loads(text).get("order", "spm"))
+    if found[0] != found[1]:
+        raise ValueError(
+            f"the model writes keys in the order {found[0]}, and the base holds them in the order "
+            f"{found[1]}: build the base with --order {found[0]}"
+        )
 
 
 def _separator(source: Path) -> str | None:

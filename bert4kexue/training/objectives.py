@@ -290,11 +290,13 @@ class Continuations:
         rows: (source, target) ids; the target's own [SEP]s, the last included, are part of it.
         special: ids.
         rewrite: makes another row of a row, drawn anew each time; None leaves rows as they are.
+        multiple: the number of asked places m is a multiple of it, so that the shapes are few.
     """
 
     rows: Sequence[tuple[Sequence[int], Sequence[int]]]
     special: Special
     rewrite: Callable[[int, np.random.Generator], tuple[Sequence[int], Sequence[int]]] | None = None
+    multiple: int = 16
 
     def lengths(self) -> np.ndarray:
         """Of the rows as they are."""
@@ -303,9 +305,9 @@ class Continuations:
     def batch(self, rows: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> Batch:
         """Segment 1 is what is written; each of its tokens is asked of the one before it."""
         pairs = [self.rewrite(int(r), rng) if self.rewrite else self.rows[int(r)] for r in rows]
-        # Only what is asked goes through the token head; of m there are few, as of n.
+        # Only what is asked goes through the token head.
         longest = max((len(target) for _, target in pairs), default=0)
-        m = min(shape[1], -(-longest // 16) * 16)
+        m = min(shape[1], -(-longest // self.multiple) * self.multiple)
         token_ids, segment_ids = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
         positions = np.zeros((shape[0], m), np.int32)
         labels, weights = np.zeros((shape[0], m), np.int32), np.zeros((shape[0], m), np.float32)

@@ -134,3 +134,101 @@ def test_mistakes_are_told_before_the_model_is_built(folder, tmp_path, monkeypat
     assert predict(folder, *words) == 2
     assert "holds no question" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [tmp_path / "empty.txt"]
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+def train(folder, output, *words, steps=40):
+    words = [str(word) for word in words]
+    where = [] if "--questions" in words else ["--questions", folder / "questions.json"]
+    settings = ["--length", 32, "--tokens", 64, "--multiple", 32, "--rate", 0.05, "--dropout", 0]
+    settings += ["--log-every", 5, "--save-every", 10, "--steps", steps]
+    return give("train", "--model", folder / "model", "--output", output, *where, *settings, *words)
+
+
+def weights(folder):
+    from bert4kexue.checkpoints import open_checkpoint
+
+    with open_checkpoint(folder / "bert_model.ckpt") as checkpoint:
+        return {name: checkpoint.read(name).copy() for name in checkpoint.names()}
+
+
+def test_a_model_is_trained_and_goes_on_where_it_was_interrupted(folder, tmp_path, monkeypatch):
+    import numpy as np
+
+    from bert4kexue.training.run import PretrainingRun
+
+    rewrites = ["--rewrites", 2]
+    assert train(folder, tmp_path / "whole", *rewrites) == 0
+    lines = (tmp_path / "whole" / "loss.csv").read_text(encoding="utf-8").splitlines()
+    first, last = (float(lines[i].split(",")[2]) for i in (1, -1))
+    assert last < 0.5 * first
+    mark = json.loads((tmp_path / "whole" / "model" / "kgqa.json").read_text(encoding="utf-8"))
+    assert mark == {"order": "spm"}
+
+    def interrupted(self):
+        real(self)
+        if self.step == 20:
+            raise KeyboardInterrupt
+
+    real = PretrainingRun.save
+    monkeypatch.setattr(PretrainingRun, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(folder, tmp_path / "again", *rewrites)
+    monkeypatch.setattr(PretrainingRun, "save", real)
+    assert train(folder, tmp_path / "again", *rewrites) == 0
+    expected, found = (weights(tmp_path / name / "model") for name in ("whole", "again"))
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_a_trained_model_answers_from_a_base_of_its_own_order_alone(folder, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(folder, run, "--order", "smp") == 0
+    facts = ["build", folder / "facts.tsv", "--model", run / "model", "--output", tmp_path / "kb"]
+    assert give(*facts, "--order", "smp") == 0
+    capsys.readouterr()
+    ask = ["predict", "--model", run / "model", "--topk", 1, "--no-lookahead"]
+    ask += [question for question, _ in QUESTIONS]
+    assert give(*ask, "--knowledge", tmp_path / "kb") == 0
+    said = capsys.readouterr().out
+    assert "静夜思 | 作者 | 李白；谁" in said
+    assert "李白（游戏角色） | 职业 | 法师" in said
+    assert give(*ask, "--knowledge", folder / "kb") == 2
+    told = "the model writes keys in the order smp, and the base holds them in the order spm"
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("", "is empty"),
+        ('{"question": "谁", "answer": "甲 ||| 乙"}', "no question follows the format"),
+        ("[1]", "needs `question` and `answer`"),
+    ],
+)
+def test_questions_that_cannot_be_trained_on_are_told(content, told, folder, tmp_path, capsys):
+    path = tmp_path / "bad.json"
+    path.write_text(content, encoding="utf-8")
+    assert train(folder, tmp_path / "run", "--questions", path) == 2
+    said = capsys.readouterr()
+    assert told in said.err + said.out
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_that_make_no_sense_are_told_before_anything_is_written(folder, tmp_path, capsys):
+    run = tmp_path / "run"
+    for words, told in (
+        (["--dropout", 1], "dropout must be at least 0"),
+        (["--rewrites", -1], "rewrites must be 0 or more"),
+        (["--tokens", 8], "tokens=8 no less than length"),
+        (["--length", 10], "has a key of at most 5 tokens"),
+    ):
+        assert train(folder, run, *words) == 2
+        assert told in capsys.readouterr().err
+    (tmp_path / "names.txt").write_text("\n \n", encoding="utf-8")
+    assert train(folder, run, "--names", tmp_path / "names.txt") == 2
+    assert "holds no name" in capsys.readouterr().err
+    assert not run.exists()

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bert4kexue.methods.question_rewriting import QuestionWriter
 from bert4kexue.tokenizers import Tokenizer
 from bert4kexue.training import vocabulary as library_vocabulary
 
@@ -22,13 +23,12 @@ def examples():
     """The example scripts as modules; they import each other by bare name."""
     sys.path.insert(0, str(EXAMPLES))
     try:
-        import pretrain_rows
         import ship_sets
     finally:
         sys.path.remove(str(EXAMPLES))
 
     class Modules:
-        rows, vocabulary, sets = pretrain_rows, library_vocabulary, ship_sets
+        vocabulary, sets = library_vocabulary, ship_sets
 
     return Modules
 
@@ -91,9 +91,7 @@ def test_rewritten_questions_still_hold_what_their_key_says(examples):
         question("请问李白的出生地是哪里？", "李白", "出生地", ""),
         question("北京（中国）有多大", "北京", "面积", "中国"),
     ]
-    writer = examples.rows.QuestionWriter(
-        rows, ["王小明"], ["显存容量大吗看看这个标题"], list("甲乙丙")
-    )
+    writer = QuestionWriter(rows, ["王小明"], ["显存容量大吗看看这个标题"], list("甲乙丙"))
     rng = np.random.default_rng(0)
     seen = Counter()
     for _ in range(400):
@@ -111,7 +109,7 @@ def test_rewritten_questions_still_hold_what_their_key_says(examples):
 
 def test_a_question_without_its_subject_is_left_alone(examples):
     row = examples.sets.Question("中国盛行哪些宗教", "中华人民共和国", "主要宗教", "")
-    writer = examples.rows.QuestionWriter([row], ["名"], ["题"], ["字"])
+    writer = QuestionWriter([row], ["名"], ["题"], ["字"])
     rng = np.random.default_rng(0)
     assert all(writer.write(row, rng) == row for _ in range(50))
 

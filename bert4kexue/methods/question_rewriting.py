@@ -1,19 +1,16 @@
-"""The questions of the small RoFormer, rewritten: subjects swapped, openings and closings changed.
+"""Questions rewritten for training: subjects swapped, openings and closings changed.
 
-A question row is `[CLS] Q [SEP] S [SEP] P [SEP] M [SEP]`, written left to right from S on. Subjects
-are swapped for names and random characters from elsewhere, in the question and in the key alike,
-because a model of a few megabytes cannot know the subjects of the world: it has to learn to copy.
+Subjects are swapped for names and random characters from elsewhere, in the question and in the key
+alike: a model that cannot know the subjects of the world has to learn to copy them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from ship_sets import Question
-
-from bert4kexue.tokenizers import Tokenizer
 
 OPENINGS = (
     *("请问", "你知道", "谁知道", "有谁知道", "有人知道", "我想知道", "我想问一下"),
@@ -24,26 +21,13 @@ CLOSING = re.compile("(?:吗|呢|啊|呀|？|\\?|，?有人知道吗|，?你知�
 MENTIONS = ("{m}{s}", "{m}{s}", "{s}（{m}）", "{s}({m})", "{s}这个{m}", "{m}《{s}》")
 
 
-class Encoder:
-    """Text to ids without special tokens, and the ids of the special tokens."""
+class Question(NamedTuple):
+    """A question and the key of the fact that answers it."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
-        self.cls, self.sep = tokenizer._token_start_id, tokenizer._token_end_id
-        self.mask, self.vocab_size = tokenizer._token_mask_id, tokenizer._vocab_size
-
-    def ids(self, text: str, limit: int = 62) -> list[int]:
-        """Ids of the text alone, at most `limit`."""
-        return self.tokenizer.encode(text, maxlen=limit + 2)[0][1:-1]
-
-    def sentence(self, text: str, limit: int = 62) -> list[int]:
-        """`[CLS] text [SEP]`."""
-        return [self.cls, *self.ids(text, limit), self.sep]
-
-    def key(self, subject: str, predicate: str, meaning: str) -> list[int]:
-        """`S [SEP] P [SEP] M [SEP]`; an empty meaning leaves two [SEP] in a row."""
-        parts = (self.ids(part, 40) for part in (subject, predicate, meaning))
-        return [i for part in parts for i in (*part, self.sep)]
+    question: str
+    subject: str
+    predicate: str
+    meaning: str
 
 
 def _one_of(items: Sequence[str], rng: np.random.Generator) -> str:
@@ -55,20 +39,25 @@ class QuestionWriter:
 
     Args:
         questions: the real ones.
-        names: names of people, places and organisations to use as subjects.
-        titles: texts whose fragments serve as subjects and meanings.
-        characters: single characters for subjects that mean nothing.
+        names: of people, places and organisations to use as subjects; those of the questions
+            when there are none.
+        titles: texts whose fragments serve as subjects and meanings; the questions when there are
+            none.
+        characters: for subjects that mean nothing; those of the questions when there are none.
     """
 
     def __init__(
         self,
         questions: Sequence[Question],
-        names: Sequence[str],
-        titles: Sequence[str],
-        characters: Sequence[str],
+        names: Sequence[str] = (),
+        titles: Sequence[str] = (),
+        characters: Sequence[str] = (),
     ) -> None:
         self.questions = list(questions)
-        self.names, self.titles, self.characters = names, titles, characters
+        self.names = names or [q.subject for q in self.questions]
+        self.titles = titles or [q.question for q in self.questions]
+        asked = (c for q in self.questions for c in q.question)
+        self.characters = characters or sorted({c for c in asked if c > "\u3400"}) or ["某"]
         self.meanings = sorted({q.meaning for q in questions if q.meaning})
         # Predicates that people say as they are written can be put into other questions.
         self.spoken = [q.predicate for q in questions if q.predicate in q.question]

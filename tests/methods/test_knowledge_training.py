@@ -1,0 +1,89 @@
+"""Rows that the model of `KnowledgeQA` is trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tiny_models import tiny_tokenizer
+
+from bert4kexue.methods.kgclue import LabelledQuestion
+from bert4kexue.methods.knowledge_base import KnowledgeBase, fact_key, ordered
+from bert4kexue.methods.knowledge_training import (
+    KnowledgeTraining,
+    as_questions,
+    rewritten,
+    training_rows,
+)
+from bert4kexue.training.objectives import Continuations, Special
+
+LABELLED = [
+    LabelledQuestion(0, "谁写的静夜思", "静夜思", "作者", "李白"),
+    LabelledQuestion(1, "李白的国籍", "李白（唐代诗人）", "国籍", "中国"),
+]
+
+
+@pytest.mark.parametrize("order", ["spm", "smp"])
+def test_a_row_is_the_question_and_its_key(order):
+    tokenizer = tiny_tokenizer()
+    rows, left_out = training_rows(as_questions(LABELLED), tokenizer, order)
+    assert left_out == 0
+    vocabulary, end = tokenizer._token_dict, tokenizer._token_end_id
+    for (source, target), question in zip(rows, LABELLED, strict=True):
+        assert source == [vocabulary[c] for c in question.question]
+        subject, predicate, meaning = question.fact
+        parts = [subject, predicate, meaning] if order == "spm" else [subject, meaning, predicate]
+        assert target == [i for part in parts for i in (*(vocabulary[c] for c in part), end)]
+        assert target == fact_key(tokenizer, question.fact, order)
+    special = Special(tokenizer._token_start_id, end, tokenizer._token_mask_id, len(vocabulary))
+    batch = Continuations(rows, special, multiple=32).batch(
+        np.array([0, 1]), (2, 64), np.random.default_rng(0)
+    )
+    assert batch["positions"].shape == (2, 32), "one shape for all batches"
+
+
+def test_keys_that_are_too_long_are_left_out_and_counted():
+    questions = [*as_questions(LABELLED), *as_questions([LABELLED[0]._replace(name="诗" * 9)])]
+    rows, left_out = training_rows(questions, tiny_tokenizer(), length=24)
+    assert (len(rows), left_out) == (2, 1)
+    with pytest.raises(ValueError, match="none of the 3 questions has a key of at most 4 tokens"):
+        training_rows(questions, tiny_tokenizer(), length=8)
+
+
+def test_rewritten_copies_follow_the_questions_and_keep_to_the_seed():
+    questions = as_questions(LABELLED)
+    found = rewritten(questions, 3, seed=7, names=["法师"])
+    assert found[:2] == questions
+    assert len(found) == 8
+    assert found == rewritten(questions, 3, seed=7, names=["法师"])
+    assert found != rewritten(questions, 3, seed=8, names=["法师"])
+    assert all(q.subject in q.question for q in found)
+    with pytest.raises(ValueError, match="rewrites must be 0 or more"):
+        rewritten(questions, -1, seed=7)
+
+
+def test_orders_that_are_none_are_refused():
+    assert ordered(("s", "p", "m"), "smp") == ["s", "m", "p"]
+    with pytest.raises(ValueError, match="order is one of spm, smp, got 'pms'"):
+        ordered(("s", "p", "m"), "pms")
+    with pytest.raises(ValueError, match="order is one of"):
+        KnowledgeTraining(steps=1, order="mps")
+    with pytest.raises(ValueError, match="length=4 must be 8 or more"):
+        KnowledgeTraining(steps=1, length=4)
+    with pytest.raises(ValueError, match="dropout must be at least 0"):
+        KnowledgeTraining(steps=1, dropout=1)
+
+
+def test_facts_are_the_same_in_either_order():
+    triples = [("李白（唐代诗人）", "国籍", "中国"), ("李白（唐代诗人）", "职业", "诗人")]
+    tokenizer = tiny_tokenizer()
+    found = {}
+    for order in ("spm", "smp"):
+        knowledge = KnowledgeBase.build(triples, tokenizer, order)
+        keys = list(knowledge.tree)
+        assert keys != found.get("keys")
+        found["keys"] = keys
+        facts = [fact for key in keys for fact in knowledge.facts(key).items()]
+        assert sorted(facts) == [
+            (("李白", "国籍", "唐代诗人"), ("中国",)),
+            (("李白", "职业", "唐代诗人"), ("诗人",)),
+        ]
