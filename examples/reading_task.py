@@ -1,0 +1,201 @@
+"""What the two reading-comprehension examples share: options, training, scores and their page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from bert4kexue._files import atomic_write
+from bert4kexue.methods.reading_baseline import overlap_answer
+from bert4kexue.methods.reading_comprehension import special_ids
+from bert4kexue.methods.reading_data import ReadingQuestion, read_squad
+from bert4kexue.methods.reading_rows import Draws, Layout, examples
+from bert4kexue.methods.reading_scores import ReadingScore, evaluate_reading
+from bert4kexue.models.pretraining import build_pretrainer
+from bert4kexue.tokenizers import Tokenizer
+from bert4kexue.training.plan import Plan
+from bert4kexue.training.pretraining import WarmupDecay
+from bert4kexue.training.run import PretrainingRun, Task
+
+SETS = {
+    "cmrc_dev": "CMRC 2018 dev, a fifth",
+    "cmrc_trial": "CMRC 2018 trial",
+    "drcd_dev": "DRCD dev, a fifth",
+}
+WIDTHS = (10, 15, 20, 30, 40, 60)  # of the baseline's window
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """The options of both."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="what reading_sets.py wrote")
+    parser.add_argument("--model", type=Path, default=Path("pretrained/roformer_tiny_zh"))
+    parser.add_argument("--output", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--tokens", type=int, default=8192, help="of a batch (8192)")
+    parser.add_argument("--rate", type=float, default=5e-4, help="peak learning rate (0.0005)")
+    parser.add_argument("--policy", default="float32", help="float32, mixed_bfloat16, ...")
+    parser.add_argument("--save-every", type=int, default=200, help="steps (200)")
+    parser.add_argument("--maxlen", type=int, default=Layout().maxlen, help="tokens of a row (512)")
+    parser.add_argument("--train-only", action="store_true", help="report nothing")
+    parser.add_argument("--trained", type=Path, help="a trained model's folder: only report")
+    parser.add_argument("--limit", type=int, help="report on so many questions of each set")
+    parser.add_argument("--page", type=Path, help="write the table of both readers here")
+    return parser
+
+
+class Training:
+    """A model's folder, its tokenizer, and what is trained."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.folder = options, options.model
+        keras.utils.set_random_seed(1)
+        keras.config.set_dtype_policy(options.policy)
+        self.layout = Layout(maxlen=options.maxlen)
+        self.tokenizer = Tokenizer(self.folder / "vocab.txt", do_lower_case=True)
+        self.special = special_ids(self.tokenizer)
+        config = (self.folder / "bert_config.json").read_text(encoding="utf-8")
+        self.config = json.loads(config)
+
+    def draws(self, name: str, empty: float) -> Draws:
+        """The rows of a file."""
+        questions = read_squad(self.options.data / f"{name}.json")
+        return Draws(examples(questions, self.tokenizer, self.layout), self.layout, empty)
+
+    def run(self, objective: Callable[[Draws], Any], mask: str) -> Path:
+        """Train, or go on training, and give the folder of the model.
+
+        Made-up rows are nine in ten at first and three in ten at the end.
+        """
+        options = self.options
+        tasks = {
+            name: Task(
+                Plan(objective(draws), options.tokens, options.maxlen, [1, i], options.maxlen),
+                share,
+            )
+            for i, (name, draws, share) in enumerate(
+                (
+                    ("questions", self.draws("questions", 0.2), lambda done: 0.1 + 0.6 * done),
+                    ("made", self.draws("made", 0.1), lambda done: 0.9 - 0.6 * done),
+                )
+            )
+        }
+        model, builder = build_pretrainer(
+            self.config,
+            "roformer",
+            [mask],
+            with_pool=False,
+            checkpoint=self.folder / "bert_model.ckpt",
+            hidden_dropout_prob=0.1,
+            attention_probs_dropout_prob=0.1,
+        )
+        optimizer = keras.optimizers.AdamW(
+            WarmupDecay(options.rate, options.steps, options.steps // 20),
+            weight_decay=0.01,
+            beta_2=0.98,
+            global_clipnorm=1.0,
+            use_ema=True,
+            ema_momentum=0.99,
+        )
+        optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+        model.compile(optimizer=optimizer)
+
+        def write(folder: Path) -> None:
+            folder.mkdir(exist_ok=True)
+            for name in ("bert_config.json", "vocab.txt"):
+                shutil.copy(self.folder / name, folder / name)
+            builder.save_weights_as_checkpoint(folder / "bert_model.ckpt", dtype="float16")
+
+        names = ("tokens", "rate", "policy", "maxlen")
+        run = PretrainingRun(
+            options.output,
+            model,
+            tasks,
+            steps=options.steps,
+            seed=1,
+            write_checkpoint=write,
+            log_every=min(50, options.save_every),
+            save_every=options.save_every,
+            settings={name: getattr(options, name) for name in names},
+        )
+        run.train(lambda step, values: print(step, values, flush=True))
+        return options.output / "model"
+
+
+def report(
+    options: argparse.Namespace, reader: str, answer: Callable[[list[ReadingQuestion]], list[str]]
+) -> None:
+    """Score the reported sets, keep the figures beside the data, and write the page from them."""
+    figures: dict[str, Any] = {}
+    for name, title in SETS.items():
+        questions = read_squad(options.data / "reported" / f"{name}.json")[: options.limit]
+        found = dict(zip((q.id for q in questions), answer(questions), strict=True))
+        figures[name] = evaluate_reading(found, questions)._asdict()
+        print(f"{title}: {_told(ReadingScore(**figures[name]))}", flush=True)
+    stored = options.data / "scores.json"
+    scores = json.loads(stored.read_text(encoding="utf-8")) if stored.exists() else {}
+    if "overlap" not in scores or options.limit:
+        width, scores["overlap"] = baseline(options)
+        scores["width"] = width
+    scores[reader] = figures
+    with atomic_write(stored, "w") as file:
+        file.write(json.dumps(scores, indent=1) + "\n")
+    if options.page is not None:
+        write_page(options.page, scores)
+
+
+def baseline(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
+    """The overlap baseline at the width that is best on what is trained on, and its figures."""
+
+    def score(questions: Sequence[ReadingQuestion], width: int) -> ReadingScore:
+        found = {q.id: overlap_answer(q.question, q.passage, width) for q in questions}
+        return evaluate_reading(found, questions)
+
+    trained = read_squad(options.data / "questions.json")[: options.limit]
+    width = max(WIDTHS, key=lambda width: score(trained, width).f1)
+    sets = {
+        name: read_squad(options.data / "reported" / f"{name}.json")[: options.limit]
+        for name in SETS
+    }
+    return width, {name: score(questions, width)._asdict() for name, questions in sets.items()}
+
+
+def _told(score: ReadingScore) -> str:
+    return f"EM {100 * score.exact_match:.2f}, F1 {100 * score.f1:.2f} ({score.questions})"
+
+
+def write_page(path: Path, scores: dict[str, Any]) -> None:
+    """The table of both readers beside the baseline."""
+    rows = {
+        "overlap": f"sliding window of {scores['width']} characters, overlap alone",
+        "seq2seq": "Seq2Seq in the passage's suffix tree",
+        "mlm": "MLM, non-autoregressive, the same constraint",
+    }
+    lines = ["| | " + " | ".join(f"{title}: EM | F1" for title in SETS.values()) + " |"]
+    lines.append("|---" * (1 + 2 * len(SETS)) + "|")
+    for reader, told in rows.items():
+        if reader in scores:
+            cells = [
+                f"{100 * scores[reader][name][key]:.2f}"
+                for name in SETS
+                for key in ("exact_match", "f1")
+            ]
+            lines.append(f"| {told} | " + " | ".join(cells) + " |")
+    counts = ", ".join(f"{title} {scores['overlap'][n]['questions']}" for n, title in SETS.items())
+    text = PAGE.format(table="\n".join(lines), counts=counts)
+    with atomic_write(path, "w") as file:
+        file.write(text)
+
+
+PAGE = """# Reading comprehension
+
+{table}
+
+Questions: {counts}.
+"""
