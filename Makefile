@@ -5,10 +5,12 @@
 #   make test-backends  the numeric tests on JAX and on torch, each in an environment without TensorFlow
 #   make test-all       the above, plus long tests, the declared lower bounds, oracles, wheel and sdist
 #
-# PYTHON chooses the interpreter (3.11, 3.12 or 3.13): make test PYTHON=python3.13
+# PYTHON chooses the interpreter (3.11, 3.12 or 3.13): make test PYTHON=python3.13. WORKERS is the
+# number of processes that share the tests' files; each takes up to 3 GB.
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+WORKERS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,6 +26,9 @@ BACKEND_TESTS := $(wildcard tests/ops tests/layers tests/models tests/decoding t
 
 # JAX compiles in nearly every test and runs what it compiled once: to optimize takes longer.
 JAX_TEST_FLAGS := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
+
+# A file's tests stay in one process: they share models, and what was compiled.
+PYTEST := -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 export PYTHONUTF8 := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 2
@@ -90,23 +95,23 @@ format: $(VENV)/.test
 	$(BIN)/ruff format .
 
 test: $(VENV)/.test lint
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m "not long" $(PYTEST_ARGS)
+	KERAS_BACKEND=tensorflow $(BIN)/python $(PYTEST) -m "not long"
 
 test-backends: test-jax test-torch
 
 test-jax: .venv-jax/.test
 	XLA_FLAGS="$(JAX_TEST_FLAGS)" KERAS_BACKEND=jax \
-		.venv-jax/bin/python -m pytest -m "not long" $(PYTEST_ARGS) $(BACKEND_TESTS)
+		.venv-jax/bin/python $(PYTEST) -m "not long" $(BACKEND_TESTS)
 
 test-torch: .venv-torch/.test
-	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest -m "not long" $(PYTEST_ARGS) $(BACKEND_TESTS)
+	KERAS_BACKEND=torch .venv-torch/bin/python $(PYTEST) -m "not long" $(BACKEND_TESTS)
 
 test-long: $(VENV)/.test
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m long $(PYTEST_ARGS)
+	KERAS_BACKEND=tensorflow $(BIN)/python $(PYTEST) -m long
 
 test-lowest: .venv-lowest/.test
 	.venv-lowest/bin/python tools/check_lowest.py
-	KERAS_BACKEND=tensorflow .venv-lowest/bin/python -m pytest -m "not long" $(PYTEST_ARGS)
+	KERAS_BACKEND=tensorflow .venv-lowest/bin/python $(PYTEST) -m "not long"
 
 dist: $(VENV)/.test
 	$(BIN)/python tools/check_dist.py

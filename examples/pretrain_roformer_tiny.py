@@ -122,6 +122,9 @@ def train(
     seed: int = 1,
     checkpoint: str | None = None,
     ema: float | None = None,
+    dropout: float = 0.0,
+    multiple: int = 16,
+    packed: bool = False,
 ) -> Path:
     """Train on what `prepare_corpus` left in the folder; the model's folder."""
     keys = {
@@ -146,8 +149,9 @@ def train(
         *("--config", config, "--output", output, "--steps", steps),
         *(word for item in MIXES[mix] for word in ("--objective", item)),
         *(word for name in _FILES[mix] for word in (f"--{name}", folder / f"{name}.jsonl")),
-        *("--length", 64, "--tokens", tokens, "--rate", rate, "--dropout", 0),
-        *("--policy", policy, "--seed", seed),
+        *("--length", 64, "--tokens", tokens, "--rate", rate, "--dropout", dropout),
+        *("--policy", policy, "--seed", seed, "--multiple", multiple),
+        *(("--packed",) if packed else ()),
         *(() if ema is None else ("--ema", ema)),
         *(() if checkpoint is None else ("--checkpoint", checkpoint)),
         *("--log-every", every, "--save-every", 5 * every),

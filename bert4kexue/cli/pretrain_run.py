@@ -45,6 +45,12 @@ def add(actions: Any) -> None:
     parser.add_argument("--scored", metavar="FILE", help="JSON lines of a, b and score")
     parser.add_argument("--length", type=int, default=128, help="most tokens of a row (128)")
     parser.add_argument("--tokens", type=int, default=4096, help="of a batch (4096)")
+    parser.add_argument(
+        "--multiple",
+        type=int,
+        default=16,
+        help="widths of batches are multiples of it; each is compiled once (16)",
+    )
     parser.add_argument("--packed", action="store_true", help="several documents in a row")
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate (0.001)")
     parser.add_argument("--warmup", type=float, default=0.03, help="share of the steps (0.03)")
@@ -116,8 +122,8 @@ def run(options: argparse.Namespace) -> int:
             file.write(json.dumps(keys, indent=2, ensure_ascii=False) + "\n")
         builder.save_weights_as_checkpoint(folder / "bert_model.ckpt", dtype=options.dtype)
 
-    names = ("length", "tokens", "packed", "rate", "warmup", "decay", "accumulate", "ema", "policy")
-    settings = {name: getattr(options, name) for name in (*names, "dropout")}
+    names = ("length", "tokens", "multiple", "packed", "rate", "warmup", "decay", "accumulate")
+    settings = {name: getattr(options, name) for name in (*names, "ema", "policy", "dropout")}
     settings |= {"config": keys, "shares": shares, "data": data, "family": options.family}
     training = PretrainingRun(
         output,
@@ -258,6 +264,8 @@ def _tasks(options: argparse.Namespace, shares: Shares) -> tuple[dict[str, Any],
     tasks = {}
     for place, (name, share) in enumerate(shares.items()):
         longest = 2 * options.length if name in ("contrast", "scored") else options.length
-        plan = Plan(objective(name), options.tokens, longest, [options.seed, place])
+        plan = Plan(
+            objective(name), options.tokens, longest, [options.seed, place], options.multiple
+        )
         tasks[name] = Task(plan, _weight(share))
     return tasks, data

@@ -15,7 +15,8 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -117,12 +118,14 @@ class PretrainingRun:
             return
         log = EventLog(self.folder / "tensorboard", self.step)
         losses: dict[str, list[float]] = {name: [] for name in self.tasks}
+        batches = self._batches()
         try:
             while self.step < self.steps:
                 if self.step % self.save_every == 0:
                     self._seed_backend()
-                name = self._draw()
-                loss = self._train_on(name)
+                name, batch = next(batches)
+                loss = self._train_on(batch)
+                self.drawn[name] += 1
                 if not np.isfinite(loss):
                     raise RunError(
                         f"the loss of {name} is {loss} at step {self.step}: lower the learning "
@@ -137,26 +140,43 @@ class PretrainingRun:
                 if self.step % self.save_every == 0 or self.step == self.steps:
                     self.save()
         finally:
+            batches.close()
             log.close()
 
     def _seed_backend(self) -> None:
         rng = np.random.default_rng([self.seed, 3, self.step])
         keras.utils.set_random_seed(int(rng.integers(2**31)))
 
-    def _draw(self) -> str:
-        progress = self.step / self.steps
+    def _batches(self) -> Generator[tuple[str, Batch], None, None]:
+        """Task and batch of each step left; one is made while the one before is trained on."""
+        drawn = dict(self.drawn)
+
+        def make(step: int) -> tuple[str, Batch]:
+            name = self._draw(step)
+            rng = np.random.default_rng([self.seed, 2, step])
+            batch = self.tasks[name].plan.batch(drawn[name], rng)
+            drawn[name] += 1
+            return name, filled_up(batch, self.devices)
+
+        with ThreadPoolExecutor(1) as worker:
+            coming = worker.submit(make, self.step)
+            for step in range(self.step + 1, self.steps + 1):
+                made = coming.result()
+                if step < self.steps:
+                    coming = worker.submit(make, step)
+                yield made
+
+    def _draw(self, step: int) -> str:
+        progress = step / self.steps
         weights = np.array([task.weight(progress) for task in self.tasks.values()], float)
         if weights.min() < 0 or not weights.sum() > 0:
             raise RunError(f"the shares at {progress:.0%} of the run are {weights.tolist()}")
-        rng = np.random.default_rng([self.seed, 1, self.step])
+        rng = np.random.default_rng([self.seed, 1, step])
         return str(rng.choice(list(self.tasks), p=weights / weights.sum()))
 
-    def _train_on(self, name: str) -> float:
-        rng = np.random.default_rng([self.seed, 2, self.step])
-        batch = self.tasks[name].plan.batch(self.drawn[name], rng)
-        self.drawn[name] += 1
+    def _train_on(self, batch: Batch) -> float:
         self.model.reset_metrics()
-        return float(self.model.train_on_batch(filled_up(batch, self.devices)))
+        return float(self.model.train_on_batch(batch))
 
     def _log(
         self,

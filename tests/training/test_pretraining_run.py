@@ -97,10 +97,10 @@ def test_a_killed_run_ends_with_the_same_weights_and_curve(undisturbed, tmp_path
     run = make_run(tmp_path)
     train = run._train_on
 
-    def dying(name):
+    def dying(batch):
         if run.step == at:
             raise Killed
-        return train(name)
+        return train(batch)
 
     run._train_on = dying
     with pytest.raises(Killed):
@@ -179,7 +179,7 @@ def test_a_damaged_state_is_told(tmp_path):
 
 def test_a_full_disk_keeps_the_last_save(tmp_path, monkeypatch):
     run = make_run(tmp_path)
-    run._train_on = lambda name: 1.0
+    run._train_on = lambda batch: 1.0
     run.save()
     before = (tmp_path / "state.npz").read_bytes()
 
@@ -196,7 +196,7 @@ def test_a_full_disk_keeps_the_last_save(tmp_path, monkeypatch):
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     run = make_run(tmp_path)
-    run._train_on = lambda name: float("nan")
+    run._train_on = lambda batch: float("nan")
     with pytest.raises(RunError, match="is nan at step 0"):
         run.train()
 
@@ -209,8 +209,8 @@ def test_averages_are_what_is_written_and_training_goes_on_unaveraged(tmp_path):
         found = [keras.ops.convert_to_numpy(v) for v in run.model.trainable_variables]
         return next(np.array(v) for v in found if v.shape == embeddings_shape)
 
-    def watched(name):
-        loss = train(name)
+    def watched(batch):
+        loss = train(batch)
         seen.append(table())
         return loss
 
@@ -228,10 +228,8 @@ def test_averages_are_what_is_written_and_training_goes_on_unaveraged(tmp_path):
 
 def test_every_epoch_hides_other_words_of_the_same_row(tmp_path):
     run = make_run(tmp_path, only=("masked",))
-    plan, hidden = run.tasks["masked"].plan, []
-    run.model.train_on_batch = lambda batch: hidden.append(batch) or 1.0
-    for run.step in range(2 * plan.steps_per_epoch):
-        run._train_on("masked")
+    run.steps = 2 * run.tasks["masked"].plan.steps_per_epoch
+    hidden = [batch for _, batch in run._batches()]
     places = {}
     for batch in hidden:
         rows = batch["token_ids"].copy()
