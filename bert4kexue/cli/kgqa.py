@@ -66,6 +66,12 @@ def add(commands: Any) -> None:
         "--lookahead", action=argparse.BooleanOptionalAction, default=True, help="of post 8802"
     )
     predict.add_argument(
+        "--subjects",
+        choices=("all", "named"),
+        default="all",
+        help="named: of subjects that stand in the question, where any does (all)",
+    )
+    predict.add_argument(
         "--explain", action="store_true", help="print the candidates, and why they stand there"
     )
     predict.set_defaults(run=run_predict)
@@ -120,6 +126,7 @@ def run_predict(options: argparse.Namespace) -> int:
         tokenizer,
         knowledge,
         lookahead=options.lookahead,
+        subjects=options.subjects,
         maxlen=options.maxlen,
         batch_size=options.batch_size,
     )

@@ -13,6 +13,7 @@ from bert4kexue.decoding.overlay import EditedTree as EditedTree
 from bert4kexue.decoding.substring import SubstringConstraint as SubstringConstraint
 from bert4kexue.decoding.token_constraints import BannedWords as BannedWords
 from bert4kexue.decoding.token_constraints import ForcedPrefix as ForcedPrefix
+from bert4kexue.decoding.token_constraints import PrefixChoice as PrefixChoice
 from bert4kexue.decoding.trie import PrefixTree as PrefixTree
 from bert4kexue.decoding.trie import vocabulary_hash as vocabulary_hash
 from bert4kexue.decoding.trie_vector import TreeArrays as TreeArrays

@@ -1,4 +1,4 @@
-"""Constraints on the tokens themselves: a beginning that is given, words that are forbidden."""
+"""Constraints on the tokens themselves: beginnings that are given, words that are forbidden."""
 
 from __future__ import annotations
 
@@ -55,6 +55,49 @@ class ForcedPrefix:
         return np.take_along_axis(prefix, place, axis=1)[:, 0], written >= 0
 
 
+class PrefixChoice:
+    """Outputs begin with one of some prefixes; after it everything is allowed.
+
+    The state is the prefixes of each row, (rows, k, l), which of them are followed so far, (rows,
+    k) bool, the tokens written, (rows,), and whether everything is allowed, (rows,) bool.
+
+    Args:
+        prefixes: token ids (k, l), or some for each sample, (b, k, l), padded at their ends with
+            -1. A prefix of padding alone is none, and a sample without any is free.
+        vocab_size: v.
+    """
+
+    def __init__(self, prefixes: np.ndarray | Sequence, vocab_size: int) -> None:
+        self.prefixes = choice_rows(prefixes, vocab_size)
+        self.vocab_size = vocab_size
+
+    def initial_state(self, rows: int) -> tuple:
+        """Nothing written."""
+        prefixes = repeat_rows(self.prefixes, rows, "prefixes")
+        followed = prefixes[:, :, 0] != NONE
+        return prefixes, followed, np.zeros(rows, np.int32), ~followed.any(axis=1)
+
+    def allowed(self, state: tuple) -> np.ndarray:
+        """The next tokens of the prefixes that are followed, or everything."""
+        _, followed, _, free = state
+        expected = _expected_of(state, 0)
+        mask = np.zeros((len(free), self.vocab_size + 1), bool)
+        np.put_along_axis(mask, np.where(followed, expected, self.vocab_size), True, axis=1)
+        return mask[:, :-1] | free[:, None]
+
+    def advance(self, state: tuple, tokens: np.ndarray) -> tuple:
+        """One token further."""
+        prefixes, followed, written, free = state
+        followed = followed & (_expected_of(state, 0) == np.asarray(tokens)[:, None])
+        ended = followed & (_expected_of(state, 1) == NONE)
+        written = np.minimum(written + 1, prefixes.shape[2] - 2).astype(np.int32)
+        return prefixes, followed & ~ended, written, free | ended.any(axis=1)
+
+    def complete(self, state: tuple) -> np.ndarray:
+        """Where a whole prefix is written."""
+        return state[3]
+
+
 class BannedWords:
     """No output contains one of these token sequences.
 
@@ -105,6 +148,31 @@ def prefix_rows(prefix: np.ndarray | Sequence, vocab_size: int) -> np.ndarray:
         )
     check_width(int(rows.max(initial=NONE)), vocab_size)
     return np.pad(rows, ((0, 0), (0, 1)), constant_values=NONE)
+
+
+def choice_rows(prefixes: np.ndarray | Sequence, vocab_size: int) -> np.ndarray:
+    """Prefixes as (b, k, l + 2) int32 that end with -1.
+
+    Raises:
+        ValueError: ids out of range, or padding before the end.
+    """
+    rows = np.asarray(prefixes, np.int32)
+    rows = rows[None] if rows.ndim == 2 else rows
+    padding = rows == NONE
+    if rows.ndim != 3 or (rows < NONE).any() or (padding[..., :-1] & ~padding[..., 1:]).any():
+        raise ValueError(
+            "prefixes are token ids (k, l), or (b, k, l), padded with -1 at their ends, got shape "
+            f"{rows.shape}: {prefixes!r}"
+        )
+    check_width(int(rows.max(initial=NONE)), vocab_size)
+    return np.pad(rows, ((0, 0), (0, 0), (0, 2)), constant_values=NONE)
+
+
+def _expected_of(state: tuple, later: int) -> np.ndarray:
+    """Each prefix's next token, or the one `later` after it, (rows, k)."""
+    prefixes, _, written, _ = state
+    place = (written + later)[:, None, None]
+    return np.take_along_axis(prefixes, place, axis=2)[:, :, 0]
 
 
 def word_arrays(words: Sequence[Sequence[int]], vocab_size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,16 +8,27 @@ key. Many questions are searched together, by the compiled loop of `models.gener
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from bert4kexue.decoding import LookAhead, TreeConstraint, vocabulary_hash
+from bert4kexue.decoding import (
+    Constraint,
+    Intersection,
+    LookAhead,
+    PrefixChoice,
+    TreeConstraint,
+    vocabulary_hash,
+)
 from bert4kexue.decoding.lookahead import PADDING, lcs_lengths
 from bert4kexue.methods.knowledge_base import PARTS, KnowledgeBase
+from bert4kexue.methods.knowledge_subjects import named_subjects, subject_rows
 
 IN_GRAPH_NODES = 4_000_000
 """Trees up to this size are searched inside of the compiled loop: 12 bytes a node there."""
+
+Subjects = Literal["all", "named"]
+"""Which subjects an answer may have: all, or those that stand in the question if any does."""
 
 
 class Answer(NamedTuple):
@@ -58,6 +69,8 @@ class KnowledgeQA:
         knowledge: the facts.
         lookahead: weigh the next tokens by what the keys that go on with them repeat of the
             question.
+        subjects: 'named' restricts answers to the subjects that stand in the question, token by
+            token; a question in which none stands is free.
         maxlen: the most tokens of a question that are read; longer ones lose their end.
         batch_size: questions that are searched together.
         jit_compile: XLA on TensorFlow, which compiles for each bucket of lengths.
@@ -76,6 +89,7 @@ class KnowledgeQA:
         knowledge: KnowledgeBase,
         *,
         lookahead: bool = False,
+        subjects: Subjects = "all",
         maxlen: int = 128,
         batch_size: int = 32,
         jit_compile: bool = False,
@@ -95,6 +109,8 @@ class KnowledgeQA:
             raise ValueError(
                 f"maxlen={maxlen} must be 3 or more, batch_size={batch_size} 1 or more"
             )
+        if subjects not in get_args(Subjects):
+            raise ValueError(f"subjects={subjects!r}: choose one of {list(get_args(Subjects))}")
         self._generator = Generator(
             _token_scores(model), end_token_id=tokenizer._token_end_id, jit_compile=jit_compile
         )
@@ -107,7 +123,7 @@ class KnowledgeQA:
                 f"{maxlen + tree.depth - 1} positions, and the model has {limit}: lower maxlen"
             )
         self.tokenizer, self.knowledge, self.lookahead = tokenizer, knowledge, lookahead
-        self.maxlen, self.batch_size = maxlen, batch_size
+        self.subjects, self.maxlen, self.batch_size = subjects, maxlen, batch_size
         self.in_graph = tree.node_count <= IN_GRAPH_NODES if in_graph is None else in_graph
         self._rule = self._make_rule() if self.in_graph else None
         self._compiled: dict[tuple[int, int], Callable[..., Any]] = {}
@@ -211,8 +227,9 @@ class KnowledgeQA:
         tokens, segments = prompts(rows, None, generator.decoder, self.knowledge.tree.depth)
         if shapes_are_static(generator.jit_compile):
             tokens, segments = (bucketed(x, generator.multiple) for x in (tokens, segments))
+        choices = self._choices(rows, len(tokens))
         if self.in_graph:
-            found = self._in_graph(topk, beams)(tokens, segments)
+            found = self._in_graph(topk, beams)(tokens, segments, *choices)
             found = {name: np.asarray(value) for name, value in found.items()}
             if found["invalid"][: len(rows)].any():
                 raise ValueError(
@@ -233,11 +250,21 @@ class KnowledgeQA:
                 )
             ]
         tree, end = self.knowledge.tree, self.tokenizer._token_end_id
-        rule: TreeConstraint = TreeConstraint(tree)
+        rule: Constraint = TreeConstraint(tree)
         if self.lookahead:
             rule = LookAhead(tree, np.where(tokens == 0, PADDING, tokens), end)
+        if choices:
+            rule = Intersection(rule, PrefixChoice(choices[0], generator.decoder.vocab_size))
         outputs = generator.generate(rows, constraint=rule, **self._options(topk, beams))
         return [[(h.ids.tolist(), h.score) for h in found] for found in outputs]
+
+    def _choices(self, rows: list[list[int]], b: int) -> list[np.ndarray]:
+        """The subjects each question may be answered about, (b, k, l); nothing for any."""
+        if self.subjects == "all":
+            return []
+        tree, end = self.knowledge.tree, self.tokenizer._token_end_id
+        found = [named_subjects(tree, row[1:-1], end) for row in rows]
+        return [subject_rows([*found, *[[]] * (b - len(rows))])]
 
     def _options(self, topk: int, beams: int) -> dict[str, Any]:
         return {
@@ -253,15 +280,20 @@ class KnowledgeQA:
             from keras import ops
 
             from bert4kexue.models.compilation import compiled
+            from bert4kexue.ops.constraint_composition import GraphIntersection
+            from bert4kexue.ops.token_constraints import GraphPrefixChoice
 
             rule: Any = self._rule
             options = self._options(topk, beams)
 
-            def search(token_ids: Any, segment_ids: Any) -> Any:
+            def search(token_ids: Any, segment_ids: Any, *choices: Any) -> Any:
                 constraint = rule
                 if self.lookahead:
                     questions = ops.where(token_ids == 0, PADDING, token_ids)
                     constraint = rule.with_questions(questions)
+                if choices:
+                    several = GraphPrefixChoice(choices[0], self._generator.decoder.vocab_size)
+                    constraint = GraphIntersection(constraint, several)
                 function = self._generator.generate_function(constraint=constraint, **options)
                 return function(token_ids, segment_ids)
 

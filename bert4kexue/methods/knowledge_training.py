@@ -1,7 +1,7 @@
 """Training of the model that `KnowledgeQA` asks (kexue.fm/archives/8802).
 
-A row is `[CLS] Q [SEP] S [SEP] P [SEP] M [SEP]` under the UniLM mask: the question is read from both
-sides, the key of its fact is written left to right, and only the key's tokens count. An empty
+A row is `[CLS] Q [SEP] S [SEP] P [SEP] M [SEP]` under the UniLM mask: the question is read from
+both sides, the key of its fact is written left to right, and only the key's tokens count. An empty
 meaning leaves two [SEP] in a row.
 """
 

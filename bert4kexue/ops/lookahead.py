@@ -25,6 +25,9 @@ from bert4kexue.decoding.trie import PrefixTree
 from bert4kexue.ops.constraint_masks import constant, repeat_rows
 from bert4kexue.ops.tree_constraint import GraphTree
 
+FEW = 32
+"""Where no row has more keys below it than these, a narrow pass does: the usual case."""
+
 LONGEST = 2**13
 """Tokens of a question whose length is not known when the graph is made, at most."""
 
@@ -106,9 +109,10 @@ class GraphLookAhead(GraphTree):
             bounds = self._below(*bounds)
         few = ops.logical_and(bounds[2] <= self.limit, last - first > 1)
         applies = ops.logical_and(begun, few)
+        low, high = ops.where(applies, low, 0), ops.where(applies, high, 0)
         gains = ops.cond(
             ops.any(applies),
-            lambda: self._gains(state, ops.where(applies, low, 0), ops.where(applies, high, 0)),
+            lambda: self._gains_below(state, low, high, ops.where(applies, bounds[2], 0)),
             lambda: ops.zeros((ops.shape(nodes)[0], self.limit), dtype="int32"),
         )
         return self._divide(log_probs, first, last, gains - table[:, -1:], applies)
@@ -119,10 +123,20 @@ class GraphLookAhead(GraphTree):
         keys = keys + ops.take(ranks, high) - ops.take(ranks, low)
         return ops.take(offsets, low) + 1, ops.take(offsets, high) + 1, keys
 
-    def _gains(self, state: tuple, low: Any, high: Any) -> Any:
-        """The longest LCS of the keys below each child, (rows, limit)."""
+    def _gains_below(self, state: tuple, low: Any, high: Any, keys: Any) -> Any:
+        """The longest LCS of the keys below each child, (rows, limit); `keys` are how many."""
+        if self.limit <= FEW:
+            return self._gains(state, low, high, self.limit)
+        more = [[0, 0], [0, self.limit - FEW]]
+        return ops.cond(
+            ops.max(keys) <= FEW,
+            lambda: ops.pad(self._gains(state, low, high, FEW), more),
+            lambda: self._gains(state, low, high, self.limit),
+        )
+
+    def _gains(self, state: tuple, low: Any, high: Any, width: int) -> Any:
+        """The longest LCS of the keys below each child, (rows, width), no more keys than that."""
         _, questions, table, _ = state
-        width = self.limit
         slots = ops.arange(width, dtype="int32")
         nodes = low[:, None] + slots  # (rows, width)
         tables = ops.broadcast_to(table[:, None], (*ops.shape(nodes), ops.shape(table)[1]))

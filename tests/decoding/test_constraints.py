@@ -16,6 +16,7 @@ from bert4kexue.decoding import (
     Constraint,
     ForcedPrefix,
     Intersection,
+    PrefixChoice,
     PrefixTree,
     SubstringConstraint,
     TreeConstraint,
@@ -86,6 +87,20 @@ def test_words_are_banned_and_prefixes_forced(words, prefix):
     assert banned == {ids for ids in OUTPUTS if not any(contains(ids, word) for word in words)}
     forced = outputs(ForcedPrefix(prefix, VOCAB))
     assert forced == {ids for ids in OUTPUTS if ids[: len(prefix)] == prefix}
+
+
+def choice(prefixes):
+    longest = max(map(len, prefixes), default=0)
+    rows = [[*prefix, *[-1] * (longest - len(prefix))] for prefix in prefixes]
+    return PrefixChoice(np.array(rows, int).reshape(1, len(rows), longest), VOCAB)
+
+
+@settings(deadline=None)
+@given(prefixes=st.lists(sequences.filter(len), max_size=4))
+def test_an_output_begins_with_one_of_its_prefixes(prefixes):
+    found = outputs(choice(prefixes))
+    right = [ids for ids in OUTPUTS if any(ids[: len(p)] == p for p in prefixes)]
+    assert found == (set(right) if prefixes else set(OUTPUTS)), "without prefixes a row is free"
 
 
 rules = st.one_of(
@@ -162,6 +177,8 @@ def test_nan_is_named(constraint):
         (lambda: BannedWords([[]], 5), "one token id or more"),
         (lambda: BannedWords([[7]], 5), "allows token 7, the model scores 5"),
         (lambda: ForcedPrefix([[-1, 2]], 5), "padded with -1 at the end"),
+        (lambda: PrefixChoice([[-1, 2]], 5), "padded with -1 at their ends"),
+        (lambda: PrefixChoice([[7, 2]], 5), "allows token 7, the model scores 5"),
         (lambda: SubstringConstraint([9], 5), "allows token 9, the model scores 5"),
         (lambda: SubstringConstraint([2], 5, min_length=3, max_length=1), "min_length"),
         (lambda: SubstringConstraint([[2], [3]], 5).initial_state(3), "no multiple of 2"),

@@ -10,6 +10,7 @@ from tiny_models import tiny_model, tiny_tokenizer
 
 from bert4kexue.methods.knowledge_base import KnowledgeBase, split_meaning
 from bert4kexue.methods.knowledge_qa import KnowledgeQA, answer
+from bert4kexue.methods.knowledge_subjects import named_subjects
 
 TRIPLES = [
     ("李白（唐代诗人）", "职业", "诗人"),
@@ -137,6 +138,42 @@ def test_mistakes_are_named(model):
     knowledge = KnowledgeBase.build(TRIPLES, tokenizer)
     with pytest.raises(ValueError, match="application='unilm'"):
         KnowledgeQA(tiny_model(with_pool="linear"), tokenizer, knowledge)
+
+
+@pytest.mark.parametrize("in_graph", [True, False])
+def test_answers_about_named_subjects_are_those_of_a_base_without_the_others(model, in_graph):
+    tokenizer = tiny_tokenizer()
+    options = {"lookahead": True, "in_graph": in_graph, "batch_size": 2}
+    whole = KnowledgeBase.build(TRIPLES, tokenizer)
+    found = KnowledgeQA(model, tokenizer, whole, subjects="named", **options).answer_batch(
+        ["静夜思的作者是谁", "李白的职业", "李白的静夜思", "谁写的"], 9
+    )
+    for answers, subjects in zip(
+        found, (["静夜思"], ["李白"], ["李白", "静夜思"], ["李白", "静夜思"]), strict=True
+    ):
+        assert {each.subject for each in answers} == set(subjects)
+    alone = KnowledgeBase.build([t for t in TRIPLES if t[0] != "静夜思"], tokenizer)
+    expected = KnowledgeQA(model, tokenizer, alone, **options).answer("李白的职业", 9)
+    assert [each[:4] for each in found[1]] == [each[:4] for each in expected]
+    for mine, theirs in zip(found[1], expected, strict=True):
+        assert mine.score == pytest.approx(theirs.score, abs=1e-4)
+    with pytest.raises(ValueError, match="subjects='some': choose one of"):
+        KnowledgeQA(model, tokenizer, whole, subjects="some")
+
+
+def test_named_subjects_stand_in_the_question():
+    tokenizer = tiny_tokenizer()
+    tree = KnowledgeBase.build([*TRIPLES, ("夜", "作者", "谁")], tokenizer).tree
+    ids, end = tokenizer._token_dict, tokenizer._token_end_id
+    for question, subjects in (
+        ("静夜思的夜", ["静夜思", "夜"]),
+        ("静夜", ["夜"]),
+        ("李的白", []),
+        ("", []),
+    ):
+        found = named_subjects(tree, [ids[c] for c in question], end)
+        assert found == [[*(ids[c] for c in subject), end] for subject in subjects]
+    assert named_subjects(tree, tokenizer.encode("李白")[0], end) == [[ids["李"], ids["白"], end]]
 
 
 QUESTIONS = [

@@ -14,6 +14,7 @@ from bert4kexue.decoding import (
     Chain,
     ForcedPrefix,
     Intersection,
+    PrefixChoice,
     PrefixTree,
     RegexConstraint,
     SubstringConstraint,
@@ -25,7 +26,7 @@ from bert4kexue.ops.automaton_constraint import GraphAutomaton
 from bert4kexue.ops.constraint_composition import GraphChain, GraphIntersection, candidates_of
 from bert4kexue.ops.constraints import GraphConstraint
 from bert4kexue.ops.substring_constraint import GraphSubstring
-from bert4kexue.ops.token_constraints import GraphBannedWords, GraphPrefix
+from bert4kexue.ops.token_constraints import GraphBannedWords, GraphPrefix, GraphPrefixChoice
 from bert4kexue.ops.tree_constraint import GraphTree
 
 END, VOCAB, BATCH, BEAMS = 1, 7, 2, 3
@@ -53,6 +54,14 @@ def words(word_list):
 
 def prefix(ids):
     return ForcedPrefix(ids, VOCAB), GraphPrefix(ids, VOCAB)
+
+
+def prefix_choice(samples):
+    rows = np.full((BATCH, 3, 3), -1)
+    for sample, several in enumerate(samples):
+        for place, ids in enumerate(several):
+            rows[sample, place, : len(ids)] = ids
+    return PrefixChoice(rows, VOCAB), GraphPrefixChoice(rows, VOCAB)
 
 
 def regex(pattern, end):
@@ -84,6 +93,11 @@ simple = st.one_of(
     ),
     st.lists(st.lists(tokens, min_size=1, max_size=3), max_size=4).map(words),
     st.lists(tokens, max_size=4).map(prefix),
+    st.lists(
+        st.lists(st.lists(tokens, min_size=1, max_size=3), max_size=3),
+        min_size=BATCH,
+        max_size=BATCH,
+    ).map(prefix_choice),
     st.builds(
         regex, st.sampled_from(["a*b?", "(ab|中1)+", "[^1]{2}"]), st.sampled_from([END, None])
     ),
