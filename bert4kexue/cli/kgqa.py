@@ -50,6 +50,11 @@ def add(commands: Any) -> None:
     build.add_argument(
         "--order", choices=("spm", "smp"), default="spm", help="of a key's parts, as trained (spm)"
     )
+    build.add_argument(
+        "--aliases",
+        metavar="FILE",
+        help="other names: S or S（M）, a tab, another name; a line each",
+    )
     build.add_argument("--overwrite", action="store_true", help="replace an existing folder")
     build.set_defaults(run=run_build)
     kgqa_train.add(actions)
@@ -67,9 +72,17 @@ def add(commands: Any) -> None:
     )
     predict.add_argument(
         "--subjects",
-        choices=("all", "named"),
+        choices=("all", "named", "similar"),
         default="all",
-        help="named: of subjects that stand in the question, where any does (all)",
+        help="named: of subjects that stand in the question, where any does; similar: or that do "
+        "but for a typo (all)",
+    )
+    predict.add_argument(
+        "--abstain-below",
+        type=float,
+        metavar="FIT",
+        help="no answer where the best fact fits less: the log-probability that the model, free of "
+        "the base, writes its subject and predicate (-8 say)",
     )
     predict.add_argument(
         "--explain", action="store_true", help="print the candidates, and why they stand there"
@@ -83,6 +96,7 @@ def add(commands: Any) -> None:
 
 def run_build(options: argparse.Namespace) -> int:
     """Build, and say what gave no fact."""
+    from bert4kexue.methods.knowledge_files import read_aliases
     from bert4kexue.methods.knowledge_folder import build_knowledge_folder
 
     output = Path(options.output)
@@ -95,6 +109,7 @@ def run_build(options: argparse.Namespace) -> int:
         maxlen=options.maxlen,
         workers=options.workers,
         order=options.order,
+        aliases=read_aliases(options.aliases) if options.aliases else None,
         watch=lambda blocks, size: progress(blocks, size, "reading", lambda block: block.size),
     )
     for reason, count in report.reasons().most_common():
@@ -131,12 +146,19 @@ def run_predict(options: argparse.Namespace) -> int:
         batch_size=options.batch_size,
     )
     if options.questions:
-        count = _answer_file(qa, questions, Path(options.output), options.topk)
+        output, least = Path(options.output), options.abstain_below
+        count = _answer_file(qa, questions, output, options.topk, least)
         print(f"{options.output}: {count:,} answers")
         return 0
     for question in options.question:
         print(question)
-        for candidate in qa.explain(question, options.topk):
+        candidates = qa.explain(question, options.topk)
+        if options.abstain_below is not None:
+            fit = float(qa.fit([question], [candidates[0].answer])[0])
+            if fit < options.abstain_below:
+                print(f"  no fact fits: {fit:.2f}")
+                continue
+        for candidate in candidates:
             answer = candidate.answer
             line = f"  {answer.name} | {answer.predicate} | {'；'.join(answer.objects)}"
             line += f"  {answer.score:.3f}"
@@ -179,14 +201,20 @@ def _texts(path: Path) -> list[tuple[int, str]]:
     return list(enumerate(texts))
 
 
-def _answer_file(qa: Any, questions: list[tuple[int, str]], output: Path, topk: int) -> int:
+def _answer_file(
+    qa: Any,
+    questions: list[tuple[int, str]],
+    output: Path,
+    topk: int,
+    least: float | None,
+) -> int:
     """Write an answer a line; go on where an earlier call was interrupted."""
     partial = output.with_name(output.name + ".partial")
     done = _answered(partial, questions)
     chunks = [questions[i : i + KEPT] for i in range(done, len(questions), KEPT)]
     with open(partial, "a", encoding="utf-8", newline="\n") as file:
         for chunk in progress(chunks, len(questions) - done, "answering", len):
-            for line in _answer_lines(qa, chunk, topk):
+            for line in _answer_lines(qa, chunk, topk, least):
                 file.write(line)
             file.flush()
             os.fsync(file.fileno())
@@ -194,9 +222,13 @@ def _answer_file(qa: Any, questions: list[tuple[int, str]], output: Path, topk: 
     return len(questions)
 
 
-def _answer_lines(qa: Any, chunk: list[tuple[int, str]], topk: int) -> Iterator[str]:
-    found = qa.answer_batch([text for _, text in chunk], topk)
-    for (index, text), answers in zip(chunk, found, strict=True):
+def _answer_lines(
+    qa: Any, chunk: list[tuple[int, str]], topk: int, least: float | None
+) -> Iterator[str]:
+    texts = [text for _, text in chunk]
+    found = qa.answer_batch(texts, topk)
+    fits = None if least is None else qa.fit(texts, [answers[0] for answers in found])
+    for place, ((index, text), answers) in enumerate(zip(chunk, found, strict=True)):
         best = answers[0]
         row = {
             "id": index,
@@ -205,6 +237,10 @@ def _answer_lines(qa: Any, chunk: list[tuple[int, str]], topk: int) -> Iterator[
             "answer": " ||| ".join((best.name, best.predicate, best.objects[0])),
             "score": round(best.score, 5),
         }
+        if fits is not None:
+            row["fit"] = round(float(fits[place]), 5)
+            if fits[place] < least:
+                row["answer"] = " |||  ||| "
         yield json.dumps(row, ensure_ascii=False) + "\n"
 
 

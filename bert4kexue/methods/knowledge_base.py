@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from bert4kexue.decoding import PrefixTree, vocabulary_hash
 
-TREE = "facts.tree"
-"""The name of a knowledge base in its folder."""
+TREE, MANIFEST = "facts.tree", "knowledge.json"
+"""A knowledge base in its folder, and what says how it was built."""
 
 PARTS = 3
 """Subject, predicate and meaning: each ends with one [SEP]."""
@@ -52,10 +52,11 @@ class KnowledgeBase:
 
     Attributes:
         tree: its keys are `S [SEP] P [SEP] M [SEP]`.
+        order: of the parts of its keys.
     """
 
-    def __init__(self, tree: PrefixTree) -> None:
-        self.tree = tree
+    def __init__(self, tree: PrefixTree, order: Order = "spm") -> None:
+        self.tree, self.order = tree, order
 
     @classmethod
     def build(
@@ -84,7 +85,7 @@ class KnowledgeBase:
             keys.append(fact_key(tokenizer, (subject, predicate, meaning), order))
             values.append(json.dumps([subject, predicate, meaning, value], ensure_ascii=False))
         vocabulary = vocabulary_hash(tokenizer._token_dict)
-        return cls(PrefixTree.from_keys(keys, values, vocabulary=vocabulary))
+        return cls(PrefixTree.from_keys(keys, values, vocabulary=vocabulary), order)
 
     def __len__(self) -> int:
         """The number of different keys."""
@@ -119,8 +120,11 @@ class KnowledgeBase:
             ValueError: the file is damaged or was built with another vocabulary.
         """
         path = Path(path)
-        path = path / TREE if path.is_dir() else path
-        return cls(PrefixTree.load(path, vocabulary=vocabulary_hash(tokenizer._token_dict)))
+        order: Order = "spm"
+        if path.is_dir():
+            manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+            path, order = path / TREE, manifest.get("order", order)
+        return cls(PrefixTree.load(path, vocabulary=vocabulary_hash(tokenizer._token_dict)), order)
 
     def _facts(self, node: int) -> dict[tuple[str, str, str], tuple[str, ...]]:
         facts: dict[tuple[str, str, str], tuple[str, ...]] = {}

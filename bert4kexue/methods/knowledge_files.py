@@ -17,9 +17,10 @@ import json
 import multiprocessing
 import tempfile
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
@@ -63,6 +64,7 @@ class Lines(NamedTuple):
     maxlen: int
     separator: str
     order: Order = "spm"
+    aliases: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 class _Block(NamedTuple):
@@ -87,6 +89,7 @@ def build_tree_file(
     workers: int = 1,
     separator: str = "\t",
     order: Order = "spm",
+    aliases: Mapping[str, Sequence[str]] | None = None,
     watch: Callable[[Iterable[_Block], int], Iterable[_Block]] = lambda blocks, size: blocks,
 ) -> BuildReport:
     r"""Write the tree of a text file; the target appears complete or not at all.
@@ -101,6 +104,8 @@ def build_tree_file(
         separator: between the columns; the last column of a triple may hold it again unless it is
             a tab.
         order: of the parts of a triple's key.
+        aliases: other names of subjects, by `S（M）` or by S alone, for all its meanings. A fact
+            has a key for each of them as well; its value keeps the subject as it is written.
         watch: wraps the blocks as they come, given the size of the file in bytes; a block's
             `size` says how many bytes it was. For a progress bar.
 
@@ -113,13 +118,14 @@ def build_tree_file(
     ordered(("", "", ""), order)
     if not source.stat().st_size:
         raise ValueError(f"{source} is empty: it needs one {kind[:-1]} a line")
+    rules = Lines(kind, maxlen, separator, order, dict(aliases or {}))
     rejected: list[Rejected] = []
     lines = 0
     with ExitStack() as stack:
         tokens, lengths, text, sizes = files = [
             stack.enter_context(tempfile.TemporaryFile(dir=target.parent)) for _ in range(4)
         ]
-        blocks = _tokenized(source, tokenizer, Lines(kind, maxlen, separator, order), workers)
+        blocks = _tokenized(source, tokenizer, rules, workers)
         for block in watch(blocks, source.stat().st_size):
             parts = (
                 block.tokens,
@@ -147,6 +153,25 @@ def build_tree_file(
         report = BuildReport(lines, len(tree), rejected)
         del tree, values  # Windows removes no file that is mapped
         return report
+
+
+def read_aliases(path: str | Path) -> dict[str, list[str]]:
+    """Other names by subject, from lines of a name as it stands in triples, a tab, another name.
+
+    Raises:
+        ValueError: a line without two names, or no line at all.
+    """
+    found: dict[str, list[str]] = {}
+    lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            columns = [column.strip() for column in line.split("\t")]
+            if len(columns) != 2 or not all(columns):
+                raise ValueError(f"line {number} of {path} is no name, a tab, another: {line!r}")
+            found.setdefault(columns[0], []).append(columns[1])
+    if not found:
+        raise ValueError(f"{path} holds no name")
+    return found
 
 
 def read_blocks(file: IO[bytes], size: int = BLOCK) -> Iterator[bytes]:
@@ -191,8 +216,9 @@ def _tokenize(tokenizer: Any, block: bytes, rules: Lines) -> _Block:
     numbers: list[int] = []
     for number, row in enumerate(rows, 1):
         try:
-            kept.append(_parse(row.removesuffix(b"\r").decode("utf-8"), rules))
-            numbers.append(number)
+            found = _parse(row.removesuffix(b"\r").decode("utf-8"), rules)
+            kept += found
+            numbers += [number] * len(found)
         except UnicodeDecodeError:
             rejected.append(Rejected(number, "is not UTF-8"))
         except ValueError as error:
@@ -220,8 +246,8 @@ def _tokenize(tokenizer: Any, block: bytes, rules: Lines) -> _Block:
     )
 
 
-def _parse(line: str, rules: Lines) -> Line:
-    """The parts of a line's key and its value; a ValueError says what is wrong."""
+def _parse(line: str, rules: Lines) -> list[Line]:
+    """The parts of a line's keys and its value; a ValueError says what is wrong."""
     most = 2 if rules.kind == "triples" and rules.separator != "\t" else -1
     parts = line.lstrip("\ufeff").split(rules.separator, most)
     columns = [column.strip() for column in parts]
@@ -230,15 +256,20 @@ def _parse(line: str, rules: Lines) -> Line:
     if rules.kind == "keys":
         if not columns[0]:
             raise ValueError("has an empty first column")
-        return columns, ""
+        return [(columns, "")]
     if len(columns) != 3:
         raise ValueError(f"has {len(columns)} columns, not 3")
     name, predicate, value = columns
     subject, meaning = split_meaning(name)
     if not subject or not predicate:
         raise ValueError("has an empty subject or predicate")
-    fact = [subject, predicate, meaning]
-    return ordered(fact, rules.order), _JSON.encode([*fact, value])
+    text = _JSON.encode([subject, predicate, meaning, value])
+    others: Iterable[str] = ()
+    if rules.aliases:
+        others = dict.fromkeys((*rules.aliases.get(name, ()), *rules.aliases.get(subject, ())))
+    return [
+        (ordered((known, predicate, meaning), rules.order), text) for known in (subject, *others)
+    ]
 
 
 def encode_parts(tokenizer: Any, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:

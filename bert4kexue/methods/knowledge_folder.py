@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bert4kexue._files import atomic_folder
 from bert4kexue.decoding import vocabulary_hash
 from bert4kexue.methods.kgclue import begins_labelled, read_questions
-from bert4kexue.methods.knowledge_base import TREE, Order
+from bert4kexue.methods.knowledge_base import MANIFEST, TREE, Order
 from bert4kexue.methods.knowledge_files import BuildReport, build_tree_file
 
 MODEL_MARK = "kgqa.json"
 """What a model's folder says of its training: the order of a key's parts."""
-
-_MANIFEST = "knowledge.json"
 
 
 def build_knowledge_folder(
@@ -33,6 +31,7 @@ def build_knowledge_folder(
     maxlen: int = 512,
     workers: int = 1,
     order: Order = "spm",
+    aliases: Mapping[str, Sequence[str]] | None = None,
     watch: Callable[[Iterable[Any], int], Iterable[Any]] = lambda blocks, size: blocks,
 ) -> BuildReport:
     """Write the folder of a file of facts; it appears complete or not at all.
@@ -46,6 +45,7 @@ def build_knowledge_folder(
         maxlen: a longer key is rejected, since no model could write it.
         workers: processes that tokenize.
         order: of the parts of a key, that of the model's training.
+        aliases: as of `build_tree_file`.
         watch: as of `build_tree_file`.
 
     Raises:
@@ -67,6 +67,7 @@ def build_knowledge_folder(
             workers=workers,
             separator=separator,
             order=order,
+            aliases=aliases,
             watch=watch,
         )
         manifest = {
@@ -75,12 +76,13 @@ def build_knowledge_folder(
             "lines": report.lines,
             "keys": report.keys,
             "order": order,
+            "aliases": sum(map(len, (aliases or {}).values())),
             "rejected": dict(report.reasons()),
             "questions_without_a_fact": rejected,
             "vocabulary": vocabulary_hash(tokenizer._token_dict),
         }
         text = json.dumps(manifest, ensure_ascii=False, indent=1) + "\n"
-        (new / _MANIFEST).write_text(text, encoding="utf-8", newline="\n")
+        (new / MANIFEST).write_text(text, encoding="utf-8", newline="\n")
         if report.rejected:
             rows = "".join(f"{number}\t{reason}\n" for number, reason in report.rejected)
             (new / "rejected.tsv").write_text(rows, encoding="utf-8", newline="\n")
@@ -96,7 +98,7 @@ def check_orders(model: str | Path, knowledge: str | Path) -> None:
         ValueError: the orders differ.
     """
     found = []
-    for path in (Path(model, MODEL_MARK), Path(knowledge, _MANIFEST)):
+    for path in (Path(model, MODEL_MARK), Path(knowledge, MANIFEST)):
         text = path.read_text(encoding="utf-8") if path.is_file() else "{}"
         found.append(json.loads(text).get("order", "spm"))
     if found[0] != found[1]:

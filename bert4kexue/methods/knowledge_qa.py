@@ -21,14 +21,16 @@ from bert4kexue.decoding import (
     vocabulary_hash,
 )
 from bert4kexue.decoding.lookahead import PADDING, lcs_lengths
-from bert4kexue.methods.knowledge_base import PARTS, KnowledgeBase
-from bert4kexue.methods.knowledge_subjects import named_subjects, subject_rows
+from bert4kexue.methods.knowledge_base import PARTS, KnowledgeBase, fact_key
+from bert4kexue.methods.knowledge_scores import WrittenKeys
+from bert4kexue.methods.knowledge_subjects import SubjectIndex, named_subjects, subject_rows
 
 IN_GRAPH_NODES = 4_000_000
 """Trees up to this size are searched inside of the compiled loop: 12 bytes a node there."""
 
-Subjects = Literal["all", "named"]
-"""Which subjects an answer may have: all, or those that stand in the question if any does."""
+Subjects = Literal["all", "named", "similar"]
+"""Which subjects an answer may have: all; or those that stand in the question; or those that nearly
+stand in it as well. Where there is none, all."""
 
 
 class Answer(NamedTuple):
@@ -70,7 +72,8 @@ class KnowledgeQA:
         lookahead: weigh the next tokens by what the keys that go on with them repeat of the
             question.
         subjects: 'named' restricts answers to the subjects that stand in the question, token by
-            token; a question in which none stands is free.
+            token; a question in which none stands is free. 'similar' allows those as well that
+            stand in it but for a typo (`SubjectIndex`, which needs rapidfuzz).
         maxlen: the most tokens of a question that are read; longer ones lose their end.
         batch_size: questions that are searched together.
         jit_compile: XLA on TensorFlow, which compiles for each bucket of lengths.
@@ -125,9 +128,12 @@ class KnowledgeQA:
         self.tokenizer, self.knowledge, self.lookahead = tokenizer, knowledge, lookahead
         self.subjects, self.maxlen, self.batch_size = subjects, maxlen, batch_size
         self.in_graph = tree.node_count <= IN_GRAPH_NODES if in_graph is None else in_graph
+        self._index = None
+        if subjects == "similar":
+            self._index = SubjectIndex(tree, tokenizer._token_end_id)
         self._rule = self._make_rule() if self.in_graph else None
         self._compiled: dict[tuple[int, int], Callable[..., Any]] = {}
-        self._whole: Any = None
+        self._written = WrittenKeys(self._generator.decoder)
 
     def answer(self, question: str, topk: int = 5, num_beams: int | None = None) -> list[Answer]:
         """The facts that a beam finds for one question, the most likely first.
@@ -175,9 +181,33 @@ class KnowledgeQA:
                 answers[i] = [
                     Answer(*fact, objects, score)
                     for ids, score in keys
-                    for fact, objects in self.knowledge.facts(ids).items()
+                    for fact, objects in self._facts(ids, questions[i])
                 ]
         return answers
+
+    def fit(self, questions: Sequence[str], answers: Sequence[Answer]) -> np.ndarray:
+        """How well each answer fits its question, (questions,): low where no fact does.
+
+        The log-probability that the model, free to write anything, writes the subject and the
+        predicate of the answer (and its meaning, where that is written before). The score of an
+        answer compares it with the other facts of the base, and is high for the best of a bad lot
+        as well.
+
+        Args:
+            questions: texts.
+            answers: one for each.
+        """
+        rows = [self._encode(question) for question in questions]
+        keys = [self._said(answer) for answer in answers]
+        found = np.zeros(len(rows))
+        order = np.argsort([len(r) + len(k) for r, k in zip(rows, keys, strict=True)]).tolist()
+        for start in range(0, len(order), self.batch_size):
+            batch = order[start : start + self.batch_size]
+            several = [keys[i] for i in batch]
+            logs = self._written.log_probabilities([rows[i] for i in batch], several)
+            for i, key, log in zip(batch, several, logs, strict=True):
+                found[i] = sum(log[place, token] for place, token in enumerate(key))
+        return found
 
     def explain(
         self, question: str, topk: int = 5, num_beams: int | None = None
@@ -191,14 +221,14 @@ class KnowledgeQA:
         """
         row = self._encode(question)
         keys = self._search([row], topk, num_beams or topk)[0]
-        scores = self._model_scores(row, [ids for ids, _ in keys])
+        scores = self._written.scores_in_tree(self.knowledge.tree, row, [ids for ids, _ in keys])
         candidates = []
         for (ids, score), alone in zip(keys, scores, strict=True):
             subject = ids[: ids.index(self.tokenizer._token_end_id) + 1]
             whole, part = lcs_lengths([ids, subject], row).tolist()
             candidates += [
                 Candidate(Answer(*fact, objects, score), alone, whole - part)
-                for fact, objects in self.knowledge.facts(ids).items()
+                for fact, objects in self._facts(ids, question)
             ]
         return candidates
 
@@ -264,6 +294,9 @@ class KnowledgeQA:
             return []
         tree, end = self.knowledge.tree, self.tokenizer._token_end_id
         found = [named_subjects(tree, row[1:-1], end) for row in rows]
+        if self._index is not None:
+            for row, named in zip(rows, found, strict=True):
+                named += [s for s in self._index.similar(row[1:-1]) if s not in named]
         return [subject_rows([*found, *[[]] * (b - len(rows))])]
 
     def _options(self, topk: int, beams: int) -> dict[str, Any]:
@@ -307,33 +340,22 @@ class KnowledgeQA:
             self._compiled[topk, beams] = run
         return self._compiled[topk, beams]
 
-    def _model_scores(self, row: list[int], keys: list[list[int]]) -> list[float]:
-        """log P(key | question) among all keys, token by token from whole rows."""
-        import keras
+    def _said(self, answer: Answer) -> list[int]:
+        """The key of an answer up to its predicate."""
+        fact = (answer.subject, answer.predicate, answer.meaning)
+        if self.knowledge.order == "smp":
+            return fact_key(self.tokenizer, fact, "smp")
+        return fact_key(self.tokenizer, (*fact[:2], ""))[:-1]  # less the end of the meaning
 
-        decoder = self._generator.decoder
-        if self._whole is None:
-            self._whole = keras.Model(list(decoder.inputs.values()), decoder.output)
-        if not keys:
-            return []
-        width = len(row) + max(map(len, keys))
-        ids, segments = np.zeros((2, len(keys), width), np.int32)
-        for place, key in enumerate(keys):
-            ids[place, : len(row) + len(key)] = [*row, *key]
-            segments[place, len(row) : len(row) + len(key)] = 1
-        outputs = np.asarray(self._whole.predict_on_batch([ids, segments]), np.float64)
-        if not decoder.gives_logits:
-            outputs = np.log(np.maximum(outputs, 1e-37))
-        tree, scores = self.knowledge.tree, []
-        for key, output in zip(keys, outputs, strict=True):
-            node, total = tree.root, 0.0
-            for place, token in enumerate(key):
-                allowed = output[len(row) - 1 + place, tree.allowed(node)]
-                here = output[len(row) - 1 + place, token]
-                total += float(here - np.logaddexp.reduce(allowed))
-                node = tree.step(node, token)
-            scores.append(total)
-        return scores
+    def _facts(
+        self, key: list[int], question: str
+    ) -> list[tuple[tuple[str, str, str], tuple[str, ...]]]:
+        """The facts of a key; of several that [UNK] makes alike, first those the question names."""
+        facts = list(self.knowledge.facts(key).items())
+        if len(facts) > 1:
+            text = question.lower()
+            facts.sort(key=lambda fact: fact[0][0].lower() not in text)
+        return facts
 
 
 def answer(

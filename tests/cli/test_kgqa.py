@@ -8,6 +8,7 @@ import pytest
 from tiny_models import save_tiny_model
 
 from bert4kexue.cli import kgqa, main
+from bert4kexue.methods.kgclue import parse_answer, read_predictions
 
 FACTS = """\
 李白（唐代诗人）\t职业\t诗人
@@ -55,6 +56,31 @@ def test_the_folder_says_what_it_was_made_of(folder, capsys):
     assert "exists: choose another" in capsys.readouterr().err
 
 
+def test_other_names_lead_to_the_same_facts(folder, tmp_path, capsys):
+    from bert4kexue.cli.models import load_tokenizer
+    from bert4kexue.methods.knowledge_base import KnowledgeBase, fact_key
+
+    aliases = tmp_path / "aliases.tsv"
+    aliases.write_text("李白（唐代诗人）\t诗人\n李白\t今天\n静夜思\t思\n", encoding="utf-8")
+    words = ["build", folder / "facts.tsv", "--model", folder / "model", "--aliases", aliases]
+    assert give(*words, "--output", tmp_path / "kb") == 0
+    tokenizer = load_tokenizer(str(folder / "model"))
+    knowledge = KnowledgeBase.load(tmp_path / "kb", tokenizer)
+    assert len(knowledge) == 3 + 4
+    for name, meaning, fact, objects in (
+        ("诗人", "唐代诗人", ("李白", "职业", "唐代诗人"), ("诗人",)),
+        ("今天", "唐代诗人", ("李白", "职业", "唐代诗人"), ("诗人",)),
+        ("今天", "游戏角色", ("李白", "职业", "游戏角色"), ("法师",)),
+    ):
+        assert knowledge.facts(fact_key(tokenizer, (name, "职业", meaning))) == {fact: objects}
+    assert not knowledge.facts(fact_key(tokenizer, ("诗人", "职业", "游戏角色")))
+    knowledge.tree.close()
+    aliases.write_text("李白\n", encoding="utf-8")
+    assert give(*words, "--output", tmp_path / "other") == 2
+    assert "line 1 of" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize("kind", ["questions", "nlpcc"])
 def test_other_files_give_the_same_kind_of_folder(kind, folder, tmp_path, capsys):
     source = folder / "questions.json"
@@ -79,6 +105,7 @@ def test_an_interrupted_run_over_a_file_goes_on(folder, tmp_path, monkeypatch, c
     monkeypatch.setattr(kgqa, "KEPT", 2)
     whole, again = tmp_path / "whole.json", tmp_path / "again.json"
     questions = ["--no-lookahead", "--questions", folder / "questions.json"]
+    questions += ["--abstain-below", "-1000"]
     assert predict(folder, *questions, "--output", whole) == 0
     lines = whole.read_text(encoding="utf-8").splitlines(keepends=True)
     assert len(lines) == 4
@@ -89,12 +116,24 @@ def test_an_interrupted_run_over_a_file_goes_on(folder, tmp_path, monkeypatch, c
     monkeypatch.setattr(
         kgqa,
         "_answer_lines",
-        lambda qa, chunk, topk: answered.extend(chunk) or real(qa, chunk, topk),
+        lambda qa, chunk, *options: answered.extend(chunk) or real(qa, chunk, *options),
     )
     assert predict(folder, *questions, "--output", again) == 0
     assert again.read_bytes() == whole.read_bytes()
     assert [index for index, _ in answered] == [8, 9, 10], "what was whole is not asked again"
     assert not partial.exists()
+    fits = [json.loads(line)["fit"] for line in lines]
+    assert max(fits) < 0
+    questions[-1] = str(sum(fits) / 4)
+    assert predict(folder, *questions, "--output", again) == 0
+    for line, before in zip(again.read_text(encoding="utf-8").splitlines(), lines, strict=True):
+        row, old = json.loads(line), json.loads(before)
+        fits_too = row["fit"] >= float(questions[-1])
+        assert row["answer"] == (old["answer"] if fits_too else " |||  ||| ")
+    assert read_predictions(again)[7] in (
+        ("", "", ""),
+        parse_answer(json.loads(lines[0])["answer"]),
+    )
     partial.write_text(lines[2], encoding="utf-8")
     assert predict(folder, *questions, "--output", again) == 2
     assert "holds answers to other questions" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from tiny_models import tiny_model, tiny_tokenizer
 
 from bert4kexue.methods.knowledge_base import KnowledgeBase, split_meaning
 from bert4kexue.methods.knowledge_qa import KnowledgeQA, answer
-from bert4kexue.methods.knowledge_subjects import named_subjects
+from bert4kexue.methods.knowledge_subjects import SubjectIndex, named_subjects
 
 TRIPLES = [
     ("李白（唐代诗人）", "职业", "诗人"),
@@ -159,6 +159,69 @@ def test_answers_about_named_subjects_are_those_of_a_base_without_the_others(mod
         assert mine.score == pytest.approx(theirs.score, abs=1e-4)
     with pytest.raises(ValueError, match="subjects='some': choose one of"):
         KnowledgeQA(model, tokenizer, whole, subjects="some")
+
+
+@pytest.mark.parametrize("order", ["spm", "smp"])
+def test_the_fit_is_the_probability_of_what_is_said_without_the_tree(order):
+    tokenizer = tiny_tokenizer()
+    model = tiny_model(application="unilm", with_mlm="linear")
+    knowledge = KnowledgeBase.build(TRIPLES, tokenizer, order)
+    qa = KnowledgeQA(model, tokenizer, knowledge, batch_size=2)
+    questions = ["静夜思的作者是谁", "李白", "谁写的"]
+    answers = [found[0] for found in qa.answer_batch(questions, 1)]
+    vocabulary, end = tokenizer._token_dict, tokenizer._token_end_id
+    for question, best, fit in zip(questions, answers, qa.fit(questions, answers), strict=True):
+        parts = [best.subject, best.predicate]
+        parts = parts if order == "spm" else [best.subject, best.meaning, best.predicate]
+        said = [i for part in parts for i in (*(vocabulary[c] for c in part), end)]
+        prompt, total = tokenizer.encode(question)[0], 0.0
+        for place, token in enumerate(said):  # one more token of the key at a time
+            ids = np.array([[*prompt, *said[:place]]])
+            segments = np.array([[0] * len(prompt) + [1] * place])
+            logits = np.asarray(model.predict_on_batch([ids, segments])[0, -1], np.float64)
+            total += logits[token] - np.logaddexp.reduce(logits)
+        assert fit == pytest.approx(total, abs=1e-3)
+
+
+def test_of_facts_that_the_vocabulary_makes_alike_the_one_that_is_named_comes_first(model):
+    tokenizer = tiny_tokenizer()
+    knowledge = KnowledgeBase.build([("龘", "作者", "甲"), ("驫", "作者", "乙")], tokenizer)
+    for name, other in ("龘驫", "驫龘"):
+        answers = answer(model, tokenizer, knowledge, f"{name}的作者", topk=1)
+        assert [each.subject for each in answers] == [name, other]
+
+
+def test_subjects_with_a_typo_are_found_among_all():
+    tokenizer = tiny_tokenizer()
+    names = ["静夜思", "李白", "唐代诗人", "游戏角色职业很好", "今天"]
+    tree = KnowledgeBase.build([(name, "作者", "谁") for name in names], tokenizer).tree
+    ids, end = tokenizer._token_dict, tokenizer._token_end_id
+    index = SubjectIndex(tree, end)
+    assert len(index.texts) == len(names)
+    for question, subjects in (
+        ("静夜写的作者", ["静夜思"]),  # one of three is another
+        ("写静思谁", ["静夜思"]),  # one is left out
+        ("静夜写思谁", ["静夜思"]),  # one is put in
+        ("李的白", []),  # of two none may be wrong
+        ("唐代诗人和静夜写", ["唐代诗人", "静夜思"]),  # the fewest edits first
+        ("谁的游戏色职业很好", ["游戏角色职业很好"]),
+        ("静", []),
+        ("", []),
+    ):
+        found = index.similar([ids.get(c, 1) for c in question])
+        assert found == [[*(ids[c] for c in subject), end] for subject in subjects], question
+    assert len(index.similar([ids[c] for c in "唐代诗人和静夜写" if c in ids], limit=1)) == 1
+
+
+def test_a_typo_in_the_subject_is_seen_through_if_asked(model):
+    tokenizer = tiny_tokenizer()
+    triples = [("静夜思", "作者", "李白"), ("唐代诗人", "作者", "谁")]
+    knowledge = KnowledgeBase.build(triples, tokenizer)
+    for question, subject in (("静夜写的作者", "静夜思"), ("唐代诗写的作者", "唐代诗人")):
+        qa = KnowledgeQA(model, tokenizer, knowledge, subjects="similar")
+        assert {a.subject for a in qa.answer(question, 3)} == {subject}
+        free = KnowledgeQA(model, tokenizer, knowledge, subjects="named")
+        assert len(free.answer(question, 3)) == 2
 
 
 def test_named_subjects_stand_in_the_question():
