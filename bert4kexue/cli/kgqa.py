@@ -27,8 +27,8 @@ examples:
   bert4kexue kgqa eval --questions dev.json --predictions answers.json
 
 Facts are lines of `S（M）`, P, O with tabs or ` ||| ` between them, or the labelled questions of
-KgCLUE or NLPCC 2016. Questions are labelled ones, or a text a line. A run over a file of questions
-that was interrupted goes on when the command is given again."""
+KgCLUE or NLPCC 2016. Questions are labelled ones, or a text a line. A build, a training or a run
+over a file of questions that was interrupted goes on when the command is given again."""
 
 
 def add(commands: Any) -> None:
@@ -111,6 +111,7 @@ def run_build(options: argparse.Namespace) -> int:
         order=options.order,
         aliases=read_aliases(options.aliases) if options.aliases else None,
         watch=lambda blocks, size: progress(blocks, size, "reading", lambda block: block.size),
+        went_on=lambda lines: print(f"going on after {lines:,} lines", file=sys.stderr),
     )
     for reason, count in report.reasons().most_common():
         print(f"{count:,} lines rejected: it {reason}", file=sys.stderr)

@@ -8,17 +8,17 @@ Two kinds of lines, columns separated by tabs:
 
 Tokens and values go to temporary files beside the result, so memory does not grow with the text:
 it is that of `decoding.trie_build`, about 100 bytes a key and some bytes a token. These files have
-no names (where the system allows), so that they go with the process, however it ends.
+no names (where the system allows), so that they go with the process, however it ends; or they are
+kept by name, for a killed build to go on (`knowledge_stages`).
 """
 
 from __future__ import annotations
 
 import json
 import multiprocessing
-import tempfile
+import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any, Literal, NamedTuple
@@ -27,6 +27,7 @@ import numpy as np
 
 from bert4kexue.decoding import PrefixTree, vocabulary_hash
 from bert4kexue.methods.knowledge_base import Order, ordered, split_meaning
+from bert4kexue.methods.knowledge_stages import Block, Rejected, Stages
 
 BLOCK = 1 << 20
 """Bytes of text that are tokenized together."""
@@ -35,14 +36,6 @@ _JSON = json.JSONEncoder(ensure_ascii=False)  # `json.dumps` would make one for 
 
 Kind = Literal["triples", "keys"]
 Line = tuple[list[str], str]  # the parts of a key, and its value
-
-
-class Rejected(NamedTuple):
-    """A line that gave no key."""
-
-    number: int
-    """Of the line in its file, from 1."""
-    reason: str
 
 
 class BuildReport(NamedTuple):
@@ -67,18 +60,6 @@ class Lines(NamedTuple):
     aliases: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
-class _Block(NamedTuple):
-    """A block of lines as keys."""
-
-    size: int
-    lines: int
-    tokens: np.ndarray
-    lengths: np.ndarray
-    text: bytes
-    text_sizes: np.ndarray
-    rejected: list[Rejected]  # numbered within the block
-
-
 def build_tree_file(
     source: str | Path,
     target: str | Path,
@@ -90,7 +71,9 @@ def build_tree_file(
     separator: str = "\t",
     order: Order = "spm",
     aliases: Mapping[str, Sequence[str]] | None = None,
-    watch: Callable[[Iterable[_Block], int], Iterable[_Block]] = lambda blocks, size: blocks,
+    stages: Path | None = None,
+    watch: Callable[[Iterable[Block], int], Iterable[Block]] = lambda blocks, size: blocks,
+    went_on: Callable[[int], None] = lambda lines: None,
 ) -> BuildReport:
     r"""Write the tree of a text file; the target appears complete or not at all.
 
@@ -106,8 +89,11 @@ def build_tree_file(
         order: of the parts of a triple's key.
         aliases: other names of subjects, by `S（M）` or by S alone, for all its meanings. A fact
             has a key for each of them as well; its value keeps the subject as it is written.
+        stages: a folder for what is finished, removed at the end: after a kill the same call goes
+            on from there, if text and settings are the same. None begins anew.
         watch: wraps the blocks as they come, given the size of the file in bytes; a block's
             `size` says how many bytes it was. For a progress bar.
+        went_on: told how many lines a killed build had finished.
 
     Raises:
         ValueError: no line gave a key.
@@ -119,39 +105,29 @@ def build_tree_file(
     if not source.stat().st_size:
         raise ValueError(f"{source} is empty: it needs one {kind[:-1]} a line")
     rules = Lines(kind, maxlen, separator, order, dict(aliases or {}))
-    rejected: list[Rejected] = []
-    lines = 0
-    with ExitStack() as stack:
-        tokens, lengths, text, sizes = files = [
-            stack.enter_context(tempfile.TemporaryFile(dir=target.parent)) for _ in range(4)
-        ]
-        blocks = _tokenized(source, tokenizer, rules, workers)
-        for block in watch(blocks, source.stat().st_size):
-            parts = (
-                block.tokens,
-                block.lengths,
-                np.frombuffer(block.text, np.uint8),
-                block.text_sizes,
-            )
-            for file, part in zip(files, parts, strict=True):
-                file.write(part.tobytes())
-            rejected += [Rejected(lines + number, reason) for number, reason in block.rejected]
-            lines += block.lines
-        for file in files:
-            file.flush()
+    vocabulary = vocabulary_hash(tokenizer._token_dict)
+    about = rules._asdict() | {"vocabulary": vocabulary, "lower": tokenizer._do_lower_case}
+    with Stages(stages, target.parent, about) as kept:
+        kept.resume(source)
+        if kept.done:
+            went_on(kept.lines)
+        blocks = _tokenized(source, tokenizer, rules, workers, kept.done)
+        for block in watch(blocks, source.stat().st_size - kept.done):
+            kept.append(block)
+        kept.flush()
+        tokens, lengths, text, sizes = kept.files
         starts = _starts(lengths)
         if len(starts) == 1:
-            raise ValueError(f"none of the {lines} lines of {source} gave a key: {rejected[0]}")
+            raise ValueError(
+                f"none of the {kept.lines} lines of {source} gave a key: {kept.rejected[0]}"
+            )
         values = (_mapped(text, np.uint8), _starts(sizes)) if kind == "triples" else None
         tree = PrefixTree.from_arrays(
-            _mapped(tokens, np.int32),
-            starts,
-            values,
-            vocabulary=vocabulary_hash(tokenizer._token_dict),
+            _mapped(tokens, np.int32), starts, values, vocabulary=vocabulary
         )
         tree.save(target)
-        report = BuildReport(lines, len(tree), rejected)
-        del tree, values  # Windows removes no file that is mapped
+        report = BuildReport(kept.lines, len(tree), kept.rejected)
+        del tree, values, tokens, text  # Windows removes no file that is mapped
         return report
 
 
@@ -180,8 +156,11 @@ def read_blocks(file: IO[bytes], size: int = BLOCK) -> Iterator[bytes]:
         yield block + file.readline()
 
 
-def _tokenized(source: Path, tokenizer: Any, rules: Lines, workers: int) -> Iterator[_Block]:
+def _tokenized(
+    source: Path, tokenizer: Any, rules: Lines, workers: int, begin: int
+) -> Iterator[Block]:
     with open(source, "rb") as file:
+        file.seek(begin)
         blocks = read_blocks(file)
         if workers <= 1:
             for block in blocks:
@@ -203,12 +182,12 @@ def _start_worker(*settings: Any) -> None:
     _work.settings = settings  # type: ignore[attr-defined]
 
 
-def _work(block: bytes) -> _Block:
+def _work(block: bytes) -> Block:
     tokenizer, rules = _work.settings  # type: ignore[attr-defined]
     return _tokenize(tokenizer, block, rules)
 
 
-def _tokenize(tokenizer: Any, block: bytes, rules: Lines) -> _Block:
+def _tokenize(tokenizer: Any, block: bytes, rules: Lines) -> Block:
     """The keys of a block's lines."""
     rows = block.removesuffix(b"\n").split(b"\n")
     rejected: list[Rejected] = []
@@ -235,8 +214,9 @@ def _tokenize(tokenizer: Any, block: bytes, rules: Lines) -> _Block:
         for i in np.flatnonzero(~fits)
     ]
     texts = [kept[i][1].encode("utf-8") for i in np.flatnonzero(fits)]
-    return _Block(
+    return Block(
         len(block),
+        zlib.crc32(block),
         len(rows),
         tokens[np.repeat(fits, lengths)],
         lengths[fits].astype(np.int32),

@@ -33,8 +33,12 @@ def build_knowledge_folder(
     order: Order = "spm",
     aliases: Mapping[str, Sequence[str]] | None = None,
     watch: Callable[[Iterable[Any], int], Iterable[Any]] = lambda blocks, size: blocks,
+    went_on: Callable[[int], None] = lambda lines: None,
 ) -> BuildReport:
     """Write the folder of a file of facts; it appears complete or not at all.
+
+    What is finished is kept beside it, in `.NAME.building`, until the folder is there: a build that
+    was killed goes on where it was when it is called again.
 
     Args:
         source: UTF-8. Told by its first line: `S（M）`, P, O with tabs between them, or with
@@ -46,7 +50,7 @@ def build_knowledge_folder(
         workers: processes that tokenize.
         order: of the parts of a key, that of the model's training.
         aliases: as of `build_tree_file`.
-        watch: as of `build_tree_file`.
+        watch, went_on: as of `build_tree_file`.
 
     Raises:
         ValueError: nothing in the file gave a fact.
@@ -68,7 +72,9 @@ def build_knowledge_folder(
             separator=separator,
             order=order,
             aliases=aliases,
+            stages=target.with_name(f".{target.name}.building"),
             watch=watch,
+            went_on=went_on,
         )
         manifest = {
             "source": source.name,

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 
 import pytest
+from _sources import ROOT
 from tiny_models import save_tiny_model
 
 from bert4kexue.cli import kgqa, main
@@ -54,6 +58,30 @@ def test_the_folder_says_what_it_was_made_of(folder, capsys):
     words = ["build", folder / "facts.tsv", "--model", folder / "model", "--output", folder / "kb"]
     assert give(*words) == 2
     assert "exists: choose another" in capsys.readouterr().err
+
+
+def test_a_build_that_is_killed_goes_on(folder, tmp_path, capsys):
+    lines = [f"李白静夜思{i % 977}\t作者{i % 13}\t谁{i}\n" for i in range(300_000)]
+    (tmp_path / "facts.tsv").write_text("".join(lines), encoding="utf-8")
+    words = ["build", tmp_path / "facts.tsv", "--model", folder / "model"]
+    command = [sys.executable, "-m", "bert4kexue", "kgqa", *words, "--output", tmp_path / "kb"]
+    journal = tmp_path / ".kb.building" / "journal.jsonl"
+    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (journal.is_file() and journal.stat().st_size):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert journal.is_file(), "killed while it read"
+    assert not (tmp_path / "kb").exists()
+    assert give(*words, "--output", tmp_path / "kb") == 0
+    said = capsys.readouterr()
+    assert "going on after" in said.err
+    assert "of 300,000 lines" in said.out
+    assert give(*words, "--output", tmp_path / "other") == 0
+    for name in ("facts.tree", "knowledge.json"):
+        assert (tmp_path / "kb" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+    left = [path for path in tmp_path.iterdir() if path.name.startswith(".kb.building")]
+    assert not left
 
 
 def test_other_names_lead_to_the_same_facts(folder, tmp_path, capsys):

@@ -103,3 +103,118 @@ def test_nothing_is_left_behind_when_no_line_is_good(tmp_path):
     with pytest.raises(ValueError, match="kind is 'triples' or 'keys'"):
         build_tree_file(source, tmp_path / "tree", tiny_tokenizer(), "words")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["empty", "facts.tsv"]
+
+
+# --- going on after a kill ------------------------------------------------------------------------
+
+
+def _lines(count=300):
+    return [*(f"李{'白' * (i % 7)}\t作者{'a' * (i % 5)}\t{i}" for i in range(count)), "x"]
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(knowledge_files.read_blocks, "__defaults__", (400,))
+
+
+def _killed(source, target, stages, after, **options):
+    """A build that ends with an exception once `after` blocks are kept."""
+
+    def watch(blocks, size):
+        for number, block in enumerate(blocks):
+            if number == after:
+                raise KeyboardInterrupt
+            yield block
+
+    with pytest.raises(KeyboardInterrupt):
+        build_tree_file(source, target, tiny_tokenizer(), stages=stages, watch=watch, **options)
+
+
+def _built(source, target, stages, **options):
+    """The report, the bytes of text that were read, and the lines that were not."""
+    read, before = [], [0]
+
+    def watch(blocks, size):
+        for block in blocks:
+            read.append(block.size)
+            yield block
+
+    report = build_tree_file(
+        source,
+        target,
+        tiny_tokenizer(),
+        stages=stages,
+        watch=watch,
+        went_on=before.append,
+        **options,
+    )
+    return report, sum(read), before[-1]
+
+
+def test_a_killed_build_goes_on_and_gives_the_same_file(tmp_path, small_blocks):
+    source = write(tmp_path / "facts.tsv", _lines())
+    report, size, _ = _built(source, tmp_path / "whole", None)
+    assert size == source.stat().st_size
+    stages = tmp_path / "stages"
+    _killed(source, tmp_path / "tree", stages, 3)
+    _killed(source, tmp_path / "tree", stages, 2, workers=2)
+    assert not (tmp_path / "tree").exists()
+    # Half a block more, as a kill while it is written leaves it.
+    for name in ("tokens", "text", "journal.jsonl"):
+        with open(stages / name, "ab") as file:
+            file.write(b'{"size": 4')
+    again, rest, before = _built(source, tmp_path / "tree", stages)
+    assert again == report
+    assert before > 20
+    kept = b"\n".join(source.read_bytes().split(b"\n")[:before]) + b"\n"
+    assert rest == source.stat().st_size - len(kept)
+    assert (tmp_path / "tree").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert not stages.exists()
+
+
+@pytest.mark.parametrize("change", ["text", "settings", "stages"])
+def test_what_was_finished_of_something_else_is_not_gone_on_with(tmp_path, small_blocks, change):
+    lines, stages, options = _lines(), tmp_path / "stages", {}
+    source = write(tmp_path / "facts.tsv", lines)
+    _killed(source, tmp_path / "tree", stages, 3)
+    if change == "text":
+        write(source, ["静夜思\t作者\t李白", *lines[1:]])
+    elif change == "settings":
+        options = {"order": "smp"}
+    else:
+        damaged = bytearray((stages / "tokens").read_bytes())
+        damaged[5] ^= 1
+        (stages / "tokens").write_bytes(damaged)
+    report, size, before = _built(source, tmp_path / "tree", stages, **options)
+    assert (size, before) == (source.stat().st_size, 0)
+    assert report == _built(source, tmp_path / "whole", None, **options)[0]
+    assert (tmp_path / "tree").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_a_text_that_has_grown_is_read_again_from_its_last_line(
+    tmp_path, small_blocks, monkeypatch
+):
+    source, stages = tmp_path / "facts.tsv", tmp_path / "stages"
+    source.write_text("李白\t作者\t谁\n静夜思\t作者\t李", encoding="utf-8")
+
+    def cut(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(knowledge_files.PrefixTree, "from_arrays", cut)
+        with pytest.raises(KeyboardInterrupt):
+            _built(source, tmp_path / "tree", stages)
+    with open(source, "a", encoding="utf-8") as file:
+        file.write("白\n")
+    _, _, before = _built(source, tmp_path / "tree", stages)
+    assert before == 0
+    with PrefixTree.load(tmp_path / "tree") as tree:
+        values = [value for key in tree for value in tree.values(tree.find(key))]
+    assert any("李白" in value and "静夜思" in value for value in values)
+
+
+def test_texts_at_fault_leave_nothing(tmp_path):
+    source = write(tmp_path / "facts.tsv", ["x"])
+    with pytest.raises(ValueError, match="gave a key"):
+        _built(source, tmp_path / "tree", tmp_path / "stages")
+    assert list(tmp_path.iterdir()) == [source]
