@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bert4kexue.cli import kgqa_train
+from bert4kexue.cli import kgqa_export, kgqa_train
 from bert4kexue.cli.models import add_model_options, find_family, load_tokenizer
 from bert4kexue.cli.progress import progress
 
@@ -25,6 +25,7 @@ examples:
   bert4kexue kgqa predict --model DIR --knowledge facts --explain 谁写了静夜思？
   bert4kexue kgqa predict --model DIR --knowledge facts --questions dev.json --output answers.json
   bert4kexue kgqa eval --questions dev.json --predictions answers.json
+  bert4kexue kgqa export --model DIR --knowledge facts --output served/facts
 
 Facts are lines of `S（M）`, P, O with tabs or ` ||| ` between them, or the labelled questions of
 KgCLUE or NLPCC 2016. Questions are labelled ones, or a text a line. A build, a training or a run
@@ -92,6 +93,7 @@ def add(commands: Any) -> None:
     scores.add_argument("--questions", required=True, metavar="FILE", help="labelled questions")
     scores.add_argument("--predictions", required=True, metavar="FILE", help="what predict wrote")
     scores.set_defaults(run=run_eval)
+    kgqa_export.add(actions)
 
 
 def run_build(options: argparse.Namespace) -> int:

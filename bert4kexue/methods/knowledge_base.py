@@ -94,7 +94,7 @@ class KnowledgeBase:
     def facts(self, key: Iterable[int]) -> dict[tuple[str, str, str], tuple[str, ...]]:
         """{(subject, predicate, meaning): objects} of the ids of a key; empty for no key."""
         node = self.tree.find(list(key))
-        return {} if node < 0 else self._facts(node)
+        return {} if node < 0 else _facts(self.tree.values(node))
 
     def collisions(self) -> list[list[tuple[str, str, str]]]:
         """Facts that share a key, because the vocabulary does not tell them apart.
@@ -126,13 +126,19 @@ class KnowledgeBase:
             path, order = path / TREE, manifest.get("order", order)
         return cls(PrefixTree.load(path, vocabulary=vocabulary_hash(tokenizer._token_dict)), order)
 
-    def _facts(self, node: int) -> dict[tuple[str, str, str], tuple[str, ...]]:
-        facts: dict[tuple[str, str, str], tuple[str, ...]] = {}
-        for text in self.tree.values(node):
-            subject, predicate, meaning, value = json.loads(text)
-            fact = (subject, predicate, meaning)
-            facts[fact] = (*facts.get(fact, ()), value)
-        return facts
+    def facts_of(self, number: int) -> dict[tuple[str, str, str], tuple[str, ...]]:
+        """The same of key `number` of the tree, 0 to ``len(self) - 1``."""
+        return _facts(self.tree.values_of(number))
+
+
+def _facts(texts: Iterable[str]) -> dict[tuple[str, str, str], tuple[str, ...]]:
+    """A key's values, each `[S, P, M, O]` in JSON, by fact."""
+    facts: dict[tuple[str, str, str], tuple[str, ...]] = {}
+    for text in texts:
+        subject, predicate, meaning, value = json.loads(text)
+        fact = (subject, predicate, meaning)
+        facts[fact] = (*facts.get(fact, ()), value)
+    return facts
 
 
 def fact_key(tokenizer: Any, fact: tuple[str, str, str], order: Order = "spm") -> list[int]:

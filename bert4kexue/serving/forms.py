@@ -156,35 +156,45 @@ def checked_forward(model: keras.Model, function: Callable[..., Any]) -> Forward
     """The model's function behind a check of its ids: a message instead of a wrong vector."""
     import tensorflow as tf
 
-    v, segments, longest = embedding_sizes(model)
     inputs = len(model.inputs)
     spec = tf.TensorSpec((None, None), tf.int32)
 
     def forward(token_ids: Any, segment_ids: Any) -> Any:
-        checks = [
-            _within(token_ids, v, "token_ids", "is the tokenizer of another vocabulary?"),
-            tf.debugging.assert_equal(
-                tf.shape(token_ids),
-                tf.shape(segment_ids),
-                "token_ids and segment_ids must have one shape (b, n)",
-            ),
-        ]
-        if segments is not None:
-            checks.append(_within(segment_ids, segments, "segment_ids", "use 0 and 1"))
-        if longest is not None:
-            checks.append(
-                tf.debugging.assert_less_equal(
-                    tf.shape(token_ids)[1],
-                    longest,
-                    f"a row may have at most {longest} tokens, the positions the model knows: "
-                    "cut the text",
-                )
-            )
-        with tf.control_dependencies([check for check in checks if check is not None]):
-            token_ids, segment_ids = tf.identity(token_ids), tf.identity(segment_ids)
-        return function(*(token_ids, segment_ids)[:inputs])
+        ids = checked_ids(model, token_ids, segment_ids)
+        return function(*ids[:inputs])
 
     return tf.function(forward, input_signature=[spec, spec], autograph=False)
+
+
+def checked_ids(
+    model: keras.Model, token_ids: Any, segment_ids: Any, *, written: int = 0
+) -> tuple[Any, Any]:
+    """The ids behind a check that the model has vectors for them and for `written` more tokens."""
+    import tensorflow as tf
+
+    v, segments, longest = embedding_sizes(model)
+    checks = [
+        _within(token_ids, v, "token_ids", "is the tokenizer of another vocabulary?"),
+        tf.debugging.assert_equal(
+            tf.shape(token_ids),
+            tf.shape(segment_ids),
+            "token_ids and segment_ids must have one shape (b, n)",
+        ),
+    ]
+    if segments is not None:
+        checks.append(_within(segment_ids, segments, "segment_ids", "use 0 and 1"))
+    if longest is not None:
+        beside = f", {written} of them for what is written" if written else ""
+        checks.append(
+            tf.debugging.assert_less_equal(
+                tf.shape(token_ids)[1],
+                longest - written,
+                f"a row may have at most {longest - written} tokens, the positions the model knows"
+                f"{beside}: cut the text",
+            )
+        )
+    with tf.control_dependencies([check for check in checks if check is not None]):
+        return tf.identity(token_ids), tf.identity(segment_ids)
 
 
 def embedding_sizes(model: keras.Model) -> tuple[int | None, int | None, int | None]:

@@ -134,7 +134,9 @@ def largest_change(pairs: Iterable[tuple[Recorded, Recorded]]) -> dict[str, floa
                 a, b = _of_one_shape(named[name], two[signature][name])
                 key = f"{signature}.{name}"
                 if a.dtype.kind == "f":
-                    largest[key] = max(largest.get(key, 0.0), float(np.abs(a - b).max(initial=0)))
+                    # Infinities stand for what a row has none of.
+                    far = np.abs(np.subtract(a, b, out=np.zeros_like(a), where=a != b))
+                    largest[key] = max(largest.get(key, 0.0), float(far.max(initial=0)))
                 else:
                     other = (a != b).reshape(len(a), -1).any(1)
                     differ[key] = differ.get(key, 0) + int(other.sum())

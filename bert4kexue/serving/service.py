@@ -83,7 +83,7 @@ def export_service(
         OSError: it cannot be written, for instance because no space is left; nothing stays then.
         ValueError: no tasks, a bad name, a version below 1, no sentences or such as UTF-8 cannot
             write, a tokenizer that no graph can hold or with ids that a model has no vectors for,
-            or a ``maxlen`` beyond a model's positions.
+            a ``maxlen`` beyond a model's positions, or a ``precision`` that a task cannot have.
         RuntimeError: the backend is not TensorFlow.
     """
     require_tensorflow()
@@ -93,6 +93,11 @@ def export_service(
     _check_sentences(sentences)
     if more and (taken := [n for n in more if n.removesuffix("_text") in tasks]):
         raise ValueError(f"{taken} are names of tasks: give the further signatures others")
+    if precision != "float32" and (loops := [n for n, task in tasks.items() if task.generates]):
+        raise ValueError(
+            f"{loops} run the model token by token, in float32 alone: export with "
+            f"precision='float32', got {precision!r}"
+        )
     first = next(iter(tasks.values())).model
     size = embedding_sizes(first)[0]
     if maxlen is None:

@@ -32,6 +32,8 @@ class Task:
             become ranges of characters.
         prepare: rewrites the token ids that the tokenizer made of strings, both (b, n).
         labels: what a row of ``labels.txt`` stands for, in order; empty where there are none.
+        generates: ``answer`` runs the model's layers itself, token by token, and not ``forward``;
+            its weights stay float32.
     """
 
     model: keras.Model
@@ -42,6 +44,7 @@ class Task:
     offsets: str | None = None
     prepare: Callable[[Any, Any], tuple[Any, Any]] | None = None
     labels: tuple[str, ...] = ()
+    generates: bool = False
 
 
 def one_output(model: keras.Model, rank: int, *, what: str, remedy: str) -> int:

@@ -14,6 +14,7 @@ from bert4kexue.serving.signatures.filling import filling as filling
 from bert4kexue.serving.signatures.generation import (
     constrained_generation as constrained_generation,
 )
+from bert4kexue.serving.signatures.knowledge import knowledge_answers as knowledge_answers
 from bert4kexue.serving.signatures.pointer import pointer as pointer
 from bert4kexue.serving.signatures.similarity import cosine as cosine
 from bert4kexue.serving.signatures.similarity import sentence_vectors as sentence_vectors
@@ -32,6 +33,7 @@ SIGNATURES: Mapping[str, Callable[..., Task | Endpoint]] = MappingProxyType(
         "tagging": tagging,
         "filling": filling,
         "pointer": pointer,
+        "knowledge_answers": knowledge_answers,
         "constrained_generation": constrained_generation,
         "log_prob": log_prob,
     }

@@ -6,7 +6,7 @@ scores and the strings that stand at them come out, without Python.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -54,41 +54,21 @@ def constrained_generation(
         ValueError: an empty tree, one of another vocabulary, ``top`` larger than the tree, or an
             option that cannot be.
     """
-    generator = Generator(model, end_token_id=end_token_id)
-    v = generator.decoder.vocab_size
-    rule: GraphTree
-    if lookahead:  # the questions are set when they come
-        rule = GraphLookAhead(tree, [[0]], end_token_id, v, vocabulary=vocabulary)
-    else:
-        rule = GraphTree(tree, v, vocabulary=vocabulary)
-    if not 1 <= top <= len(tree):
-        raise ValueError(f"top must be 1 to {len(tree)}, the number of keys, got {top}")
-    options = {"max_new_tokens": tree.depth, **options}
-    chosen = {"num_beams": num_beams or top, "num_return_sequences": top, **options}
+    chosen = {"num_beams": num_beams, "lookahead": lookahead, "vocabulary": vocabulary, **options}
+    search = TreeSearch(model, tree, end_token_id=end_token_id, top=top, **chosen)
     variables = value_variables(tree)
 
     def answer(token_ids: Any, segment_ids: Any) -> dict[str, Any]:
         import tensorflow as tf
 
-        constraint = rule
-        if isinstance(rule, GraphLookAhead):
-            constraint = rule.with_questions(tf.where(token_ids == 0, -1, token_ids))
-        function = generator.generate_function(constraint=constraint, **chosen)
-        found = function(token_ids, segment_ids)
-        b, n = tf.shape(found["scores"])[0], tf.shape(found["token_ids"])[2]
-        scores, lengths = found["scores"], found["lengths"]
-        good = tf.logical_and(scores > -np.inf, tf.logical_not(found["invalid"])[:, None])
-        lengths = tf.where(good, lengths, 0)
-        places = tf.range(n)
-        keys = tf.where(places < lengths[:, :, None], found["token_ids"], 0)
-        ranks = rule.find(tf.reshape(keys, (-1, n)), tf.reshape(lengths, (-1,)))
-        ranks = tf.where(tf.reshape(good, (-1,)), ranks, -1)
-        scores = tf.where(found["invalid"][:, None], tf.cast(np.nan, scores.dtype), scores)
+        found = search(token_ids, segment_ids)
+        b = tf.shape(token_ids)[0]
+        values = _strings(variables, tf.reshape(found.ranks, (-1,)))
         return {
-            "keys": keys,
-            "lengths": lengths,
-            "scores": scores,
-            "values": tf.reshape(_strings(variables, ranks), (b, top, -1)),
+            "keys": found.keys,
+            "lengths": found.lengths,
+            "scores": found.scores,
+            "values": tf.reshape(values, (b, top, -1)),
         }
 
     inputs = tuple(
@@ -96,6 +76,71 @@ def constrained_generation(
         for name in ("token_ids", "segment_ids")
     )
     return Endpoint(answer, inputs, OUTPUTS)
+
+
+class Keys(NamedTuple):
+    """What a search of a tree found."""
+
+    keys: Any
+    """(b, top, T) int32 with the end token, padded with 0."""
+    lengths: Any
+    """(b, top) int32."""
+    scores: Any
+    """(b, top), the best first; -inf where there is no key, NaN where the model gave it."""
+    ranks: Any
+    """(b, top) int32, which key of `PrefixTree.as_arrays().keys`; -1 for none."""
+
+
+class TreeSearch:
+    """The beam search of a tree's keys as a graph: see `constrained_generation`."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        tree: PrefixTree,
+        *,
+        end_token_id: int,
+        top: int,
+        num_beams: int | None = None,
+        lookahead: bool = False,
+        vocabulary: str | None = None,
+        **options: Any,
+    ) -> None:
+        self.generator = Generator(model, end_token_id=end_token_id)
+        v = self.generator.decoder.vocab_size
+        self._rule: GraphTree
+        if lookahead:  # the questions are set when they come
+            self._rule = GraphLookAhead(tree, [[0]], end_token_id, v, vocabulary=vocabulary)
+        else:
+            self._rule = GraphTree(tree, v, vocabulary=vocabulary)
+        if not 1 <= top <= len(tree):
+            raise ValueError(f"top must be 1 to {len(tree)}, the number of keys, got {top}")
+        options = {"max_new_tokens": tree.depth, **options}
+        self._options = {"num_beams": num_beams or top, "num_return_sequences": top, **options}
+
+    def __call__(self, token_ids: Any, segment_ids: Any) -> Keys:
+        """The best keys of each row."""
+        import tensorflow as tf
+
+        b = tf.shape(token_ids)[0]
+        # Beams are counted by the batch, so an empty one is searched with a row of padding.
+        token_ids, segment_ids = (
+            tf.pad(x, [[0, tf.maximum(1 - b, 0)], [0, 0]]) for x in (token_ids, segment_ids)
+        )
+        constraint = self._rule
+        if isinstance(constraint, GraphLookAhead):
+            constraint = constraint.with_questions(tf.where(token_ids == 0, -1, token_ids))
+        function = self.generator.generate_function(constraint=constraint, **self._options)
+        found = function(token_ids, segment_ids)
+        n = tf.shape(found["token_ids"])[2]
+        scores, lengths = found["scores"], found["lengths"]
+        good = tf.logical_and(scores > -np.inf, tf.logical_not(found["invalid"])[:, None])
+        lengths = tf.where(good, lengths, 0)
+        keys = tf.where(tf.range(n) < lengths[:, :, None], found["token_ids"], 0)
+        ranks = self._rule.find(tf.reshape(keys, (-1, n)), tf.reshape(lengths, (-1,)))
+        ranks = tf.where(good, tf.reshape(ranks, tf.shape(good)), -1)
+        scores = tf.where(found["invalid"][:, None], tf.cast(np.nan, scores.dtype), scores)
+        return Keys(*(x[:b] for x in (keys, lengths, scores, ranks)))
 
 
 def value_variables(tree: PrefixTree) -> tuple[Any, Any]:
