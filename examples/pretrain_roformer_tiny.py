@@ -2,6 +2,12 @@
 
     BERT4KEXUE_DATA=... python examples/pretrain_roformer_tiny.py runs/tiny --steps 4000
 
+and the shipped model, on a GPU (each width of batches is compiled once there: few widths)
+
+    KERAS_BACKEND=jax BERT4KEXUE_DATA=... python examples/pretrain_roformer_tiny.py runs/tiny \\
+        --layers 6 --steps 3000 --tokens 32768 --policy mixed_bfloat16 --ema 0.999 \\
+        --multiple 64 --packed --rewrites 20
+
 writes the openly licensed sets as the files that the pipeline reads, and then gives its commands,
 printed as they are given: `vocab`, `prepare`, `run`, `evaluate`. One model learns at once
 
@@ -173,6 +179,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate (0.001)")
     parser.add_argument("--checkpoint", metavar="PREFIX", help="to go on from, of the same shape")
     parser.add_argument("--ema", type=float, help="momentum of averaged weights")
+    parser.add_argument("--dropout", type=float, default=0.0, help="while training (0)")
+    parser.add_argument("--multiple", type=int, default=16, help="of the batches' widths (16)")
+    parser.add_argument("--packed", action="store_true", help="several texts in a masked row")
     parser.add_argument("--rewrites", type=int, default=10, help="of each question (10)")
     parser.add_argument(
         "--policy", default="float32", help="or mixed_bfloat16: measure which is faster"
@@ -186,7 +195,8 @@ def main() -> None:
     root = ship_sets.data_folder()
     prepare_corpus(args.folder, root, args.seed, args.rewrites)
     names = ("steps", "mix", "layers", "hidden", "tokens", "rate", "policy", "seed")
-    chosen = {name: getattr(args, name) for name in (*names, "checkpoint", "ema")}
+    more = ("checkpoint", "ema", "dropout", "multiple", "packed")
+    chosen = {name: getattr(args, name) for name in (*names, *more)}
     model = train(args.folder, args.folder / "run", **chosen)
     give("pretrain", "evaluate", args.folder / "held_out.txt", "--model", model)
     evaluation.report(model, root, args.limit)
