@@ -255,9 +255,10 @@ class KnowledgeQA:
 
         generator = self._generator
         tokens, segments = prompts(rows, None, generator.decoder, self.knowledge.tree.depth)
-        if shapes_are_static(generator.jit_compile):
+        static = shapes_are_static(generator.jit_compile)
+        if static:
             tokens, segments = (bucketed(x, generator.multiple) for x in (tokens, segments))
-        choices = self._choices(rows, len(tokens))
+        choices = self._choices(rows, len(tokens), 32 if static else 8)
         if self.in_graph:
             found = self._in_graph(topk, beams)(tokens, segments, *choices)
             found = {name: np.asarray(value) for name, value in found.items()}
@@ -288,7 +289,7 @@ class KnowledgeQA:
         outputs = generator.generate(rows, constraint=rule, **self._options(topk, beams))
         return [[(h.ids.tolist(), h.score) for h in found] for found in outputs]
 
-    def _choices(self, rows: list[list[int]], b: int) -> list[np.ndarray]:
+    def _choices(self, rows: list[list[int]], b: int, multiple: int) -> list[np.ndarray]:
         """The subjects each question may be answered about, (b, k, l); nothing for any."""
         if self.subjects == "all":
             return []
@@ -297,7 +298,7 @@ class KnowledgeQA:
         if self._index is not None:
             for row, named in zip(rows, found, strict=True):
                 named += [s for s in self._index.similar(row[1:-1]) if s not in named]
-        return [subject_rows([*found, *[[]] * (b - len(rows))])]
+        return [subject_rows([*found, *[[]] * (b - len(rows))], multiple)]
 
     def _options(self, topk: int, beams: int) -> dict[str, Any]:
         return {
