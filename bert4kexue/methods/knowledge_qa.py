@@ -22,11 +22,15 @@ from bert4kexue.decoding import (
 )
 from bert4kexue.decoding.lookahead import PADDING, lcs_lengths
 from bert4kexue.methods.knowledge_base import PARTS, KnowledgeBase, fact_key
-from bert4kexue.methods.knowledge_scores import WrittenKeys
+from bert4kexue.methods.knowledge_scores import WrittenKeys, token_scores
 from bert4kexue.methods.knowledge_subjects import SubjectIndex, named_subjects, subject_rows
 
 IN_GRAPH_NODES = 4_000_000
 """Trees up to this size are searched inside of the compiled loop: 12 bytes a node there."""
+
+SHORT = 24
+"""Tokens of a key that are searched for first: the cache of a search is as long as its keys may be,
+and few keys are longer. Questions whose beam holds a longer one are searched again."""
 
 Subjects = Literal["all", "named", "similar"]
 """Which subjects an answer may have: all; or those that stand in the question; or those that nearly
@@ -77,6 +81,7 @@ class KnowledgeQA:
         maxlen: the most tokens of a question that are read; longer ones lose their end.
         batch_size: questions that are searched together.
         jit_compile: XLA on TensorFlow, which compiles for each bucket of lengths.
+        multiple: where shapes are fixed (XLA, JAX), questions are padded to a multiple of it.
         in_graph: hold the tree inside of the compiled loop. None does so up to `IN_GRAPH_NODES`;
             a larger one stays in its file's memory map and drives the compiled step.
 
@@ -96,6 +101,7 @@ class KnowledgeQA:
         maxlen: int = 128,
         batch_size: int = 32,
         jit_compile: bool = False,
+        multiple: int = 16,
         in_graph: bool | None = None,
     ) -> None:
         from bert4kexue.models.generation import Generator
@@ -115,7 +121,10 @@ class KnowledgeQA:
         if subjects not in get_args(Subjects):
             raise ValueError(f"subjects={subjects!r}: choose one of {list(get_args(Subjects))}")
         self._generator = Generator(
-            _token_scores(model), end_token_id=tokenizer._token_end_id, jit_compile=jit_compile
+            token_scores(model),
+            end_token_id=tokenizer._token_end_id,
+            jit_compile=jit_compile,
+            multiple=multiple,
         )
         if self._generator.decoder.causal:
             raise ValueError("the question has to be read from both sides: application='unilm'")
@@ -132,7 +141,7 @@ class KnowledgeQA:
         if subjects == "similar":
             self._index = SubjectIndex(tree, tokenizer._token_end_id)
         self._rule = self._make_rule() if self.in_graph else None
-        self._compiled: dict[tuple[int, int], Callable[..., Any]] = {}
+        self._compiled: dict[tuple[int, int, int], Callable[..., Any]] = {}
         self._written = WrittenKeys(self._generator.decoder)
 
     def answer(self, question: str, topk: int = 5, num_beams: int | None = None) -> list[Answer]:
@@ -174,16 +183,30 @@ class KnowledgeQA:
         rows = [self._encode(question) for question in questions]
         order = np.argsort([len(row) for row in rows], kind="stable").tolist()
         batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        answers: list[list[Answer]] = [[] for _ in rows]
+        found: list[Any] = [None] * len(rows)
+        longest = self.knowledge.tree.depth
+        again: list[int] = []
         for batch in watch(batches, len(rows)):
-            found = self._search([rows[i] for i in batch], topk, beams)
-            for i, keys in zip(batch, found, strict=True):
-                answers[i] = [
-                    Answer(*fact, objects, score)
-                    for ids, score in keys
-                    for fact, objects in self._facts(ids, questions[i])
-                ]
-        return answers
+            several = [rows[i] for i in batch]
+            for i, keys in zip(
+                batch, self._search(several, topk, beams, min(SHORT, longest)), strict=True
+            ):
+                found[i] = keys
+                if keys is None:
+                    again.append(i)
+        for start in range(0, len(again), self.batch_size):
+            batch = again[start : start + self.batch_size]
+            several = [rows[i] for i in batch]
+            for i, keys in zip(batch, self._search(several, topk, beams, longest), strict=True):
+                found[i] = keys
+        return [
+            [
+                Answer(*fact, objects, score)
+                for ids, score in keys
+                for fact, objects in self._facts(ids, question)
+            ]
+            for question, keys in zip(questions, found, strict=True)
+        ]
 
     def fit(self, questions: Sequence[str], answers: Sequence[Answer]) -> np.ndarray:
         """How well each answer fits its question, (questions,): low where no fact does.
@@ -220,7 +243,7 @@ class KnowledgeQA:
             num_beams: the width of the beam; `topk` when None.
         """
         row = self._encode(question)
-        keys = self._search([row], topk, num_beams or topk)[0]
+        keys = self._search([row], topk, num_beams or topk, self.knowledge.tree.depth)[0] or []
         scores = self._written.scores_in_tree(self.knowledge.tree, row, [ids for ids, _ in keys])
         candidates = []
         for (ids, score), alone in zip(keys, scores, strict=True):
@@ -247,9 +270,9 @@ class KnowledgeQA:
         return GraphTree(tree, v)
 
     def _search(
-        self, rows: list[list[int]], topk: int, beams: int
-    ) -> list[list[tuple[list[int], float]]]:
-        """The best keys of each row and their scores."""
+        self, rows: list[list[int]], topk: int, beams: int, steps: int
+    ) -> list[list[tuple[list[int], float]] | None]:
+        """The best keys of each row and their scores; None where one is longer than `steps`."""
         from bert4kexue.models.compilation import shapes_are_static
         from bert4kexue.models.prompts import bucketed, prompts
 
@@ -260,34 +283,40 @@ class KnowledgeQA:
             tokens, segments = (bucketed(x, generator.multiple) for x in (tokens, segments))
         choices = self._choices(rows, len(tokens), 32 if static else 8)
         if self.in_graph:
-            found = self._in_graph(topk, beams)(tokens, segments, *choices)
-            found = {name: np.asarray(value) for name, value in found.items()}
-            if found["invalid"][: len(rows)].any():
+            found = self._in_graph(topk, beams, steps)(tokens, segments, *choices)
+            found = {name: np.asarray(value)[: len(rows)] for name, value in found.items()}
+            if found["invalid"].any():
                 raise ValueError(
                     "the model gave NaN for the next token: no answer can be chosen by it. Check "
                     "its weights"
                 )
-            return [
+            names = ("token_ids", "lengths", "scores", "finished")
+            outputs = [
                 [
-                    (ids[:length].tolist(), float(score))
-                    for ids, length, score in zip(*each, strict=True)
+                    (ids[:length].tolist(), float(score), bool(ended))
+                    for ids, length, score, ended in zip(*each, strict=True)
                     if score > -np.inf
                 ]
-                for each in zip(
-                    found["token_ids"][: len(rows)],
-                    found["lengths"][: len(rows)],
-                    found["scores"][: len(rows)],
-                    strict=True,
-                )
+                for each in zip(*(found[name] for name in names), strict=True)
             ]
-        tree, end = self.knowledge.tree, self.tokenizer._token_end_id
-        rule: Constraint = TreeConstraint(tree)
-        if self.lookahead:
-            rule = LookAhead(tree, np.where(tokens == 0, PADDING, tokens), end)
-        if choices:
-            rule = Intersection(rule, PrefixChoice(choices[0], generator.decoder.vocab_size))
-        outputs = generator.generate(rows, constraint=rule, **self._options(topk, beams))
-        return [[(h.ids.tolist(), h.score) for h in found] for found in outputs]
+        else:
+            tree, end = self.knowledge.tree, self.tokenizer._token_end_id
+            rule: Constraint = TreeConstraint(tree)
+            if self.lookahead:
+                rule = LookAhead(tree, np.where(tokens == 0, PADDING, tokens), end)
+            if choices:
+                rule = Intersection(rule, PrefixChoice(choices[0], generator.decoder.vocab_size))
+            options = self._options(topk, beams, steps)
+            outputs = [
+                [(h.ids.tolist(), h.score, h.finished) for h in several]
+                for several in generator.generate(rows, constraint=rule, **options)
+            ]
+        return [
+            [(ids, score) for ids, score, _ in several]
+            if all(ended for *_, ended in several)
+            else None
+            for several in outputs
+        ]
 
     def _choices(self, rows: list[list[int]], b: int, multiple: int) -> list[np.ndarray]:
         """The subjects each question may be answered about, (b, k, l); nothing for any."""
@@ -300,17 +329,19 @@ class KnowledgeQA:
                 named += [s for s in self._index.similar(row[1:-1]) if s not in named]
         return [subject_rows([*found, *[[]] * (b - len(rows))], multiple)]
 
-    def _options(self, topk: int, beams: int) -> dict[str, Any]:
+    def _options(self, topk: int, beams: int, steps: int) -> dict[str, Any]:
         return {
             "min_ends": PARTS,
-            "max_new_tokens": self.knowledge.tree.depth,
+            "max_new_tokens": steps,
+            # Scores only fall: a key that is cut off and stands below `topk` others stays there.
+            "return_unfinished": steps < self.knowledge.tree.depth,
             "num_beams": beams,
             "num_return_sequences": topk,
         }
 
-    def _in_graph(self, topk: int, beams: int) -> Callable[..., Any]:
+    def _in_graph(self, topk: int, beams: int, steps: int) -> Callable[..., Any]:
         """The search as a compiled function of (token_ids, segment_ids); one for each width."""
-        if (topk, beams) not in self._compiled:
+        if (topk, beams, steps) not in self._compiled:
             from keras import ops
 
             from bert4kexue.models.compilation import compiled
@@ -318,7 +349,7 @@ class KnowledgeQA:
             from bert4kexue.ops.token_constraints import GraphPrefixChoice
 
             rule: Any = self._rule
-            options = self._options(topk, beams)
+            options = self._options(topk, beams, steps)
 
             def search(token_ids: Any, segment_ids: Any, *choices: Any) -> Any:
                 constraint = rule
@@ -338,8 +369,8 @@ class KnowledgeQA:
                 outputs = function(*map(ops.convert_to_tensor, arrays))
                 return {name: ops.convert_to_numpy(value) for name, value in outputs.items()}
 
-            self._compiled[topk, beams] = run
-        return self._compiled[topk, beams]
+            self._compiled[topk, beams, steps] = run
+        return self._compiled[topk, beams, steps]
 
     def _said(self, answer: Answer) -> list[int]:
         """The key of an answer up to its predicate."""
@@ -364,17 +395,3 @@ def answer(
 ) -> list[Answer]:
     """One question; for many make one `KnowledgeQA` and keep it."""
     return KnowledgeQA(model, tokenizer, knowledge).answer(question, topk)
-
-
-def _token_scores(model: Any) -> Any:
-    """The part of the model that ends in token scores, (b, n, v)."""
-    import keras
-
-    output = model.outputs[-1]
-    if len(output.shape) != 3 or len(model.inputs) != 2:
-        raise ValueError(
-            f"a model from token and segment ids to token scores (b, n, v) is needed, got "
-            f"{len(model.inputs)} inputs and a last output of shape {tuple(output.shape)}: build "
-            "it with application='unilm'"
-        )
-    return keras.Model(model.inputs, output)

@@ -57,3 +57,17 @@ class WrittenKeys:
                 node = tree.step(node, token)
             scores.append(total)
         return scores
+
+
+def token_scores(model: Any) -> Any:
+    """The part of the model that ends in token scores, (b, n, v)."""
+    import keras
+
+    output = model.outputs[-1]
+    if len(output.shape) != 3 or len(model.inputs) != 2:
+        raise ValueError(
+            f"a model from token and segment ids to token scores (b, n, v) is needed, got "
+            f"{len(model.inputs)} inputs and a last output of shape {tuple(output.shape)}: build "
+            "it with application='unilm'"
+        )
+    return keras.Model(model.inputs, output)

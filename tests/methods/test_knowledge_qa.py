@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import tiny_model, tiny_tokenizer
 
+from bert4kexue.methods import knowledge_qa
 from bert4kexue.methods.knowledge_base import KnowledgeBase, split_meaning
 from bert4kexue.methods.knowledge_qa import KnowledgeQA, answer
 from bert4kexue.methods.knowledge_subjects import SubjectIndex, named_subjects
@@ -284,6 +285,28 @@ def test_questions_in_batches_are_the_questions_alone(model, facts, lookahead):
         scores = [[each.score for each in answers] for answers in (found, alone, other)]
         np.testing.assert_allclose(scores[1:], [scores[0]] * 2, atol=1e-4)
         assert all((e.subject, e.predicate, e.meaning) in _FACTS for e in found)
+
+
+@pytest.mark.parametrize("in_graph", [True, False])
+def test_keys_longer_than_the_first_search_are_found_by_the_second(
+    model, facts, in_graph, monkeypatch
+):
+    options = {"in_graph": in_graph, "batch_size": 2}
+    qa = KnowledgeQA(model, tiny_tokenizer(), facts, **options)
+    questions = ["李白的职业", "静夜思", "谁"]
+    expected = qa.answer_batch(questions, 2)
+    lengths = []
+    real = KnowledgeQA._search
+    monkeypatch.setattr(knowledge_qa, "SHORT", 8)  # of 静夜思 + 作者 + an empty meaning
+    monkeypatch.setattr(
+        KnowledgeQA, "_search", lambda self, *a: lengths.append(a[3]) or real(self, *a)
+    )
+    found = qa.answer_batch(questions, 2)
+    assert set(lengths) == {8, facts.tree.depth}
+    for mine, theirs in zip(found, expected, strict=True):
+        assert [each[:4] for each in mine] == [each[:4] for each in theirs]
+        scores = [[each.score for each in answers] for answers in (mine, theirs)]
+        np.testing.assert_allclose(*scores, atol=1e-4)
 
 
 _FACTS = {
