@@ -34,7 +34,8 @@ def main() -> None:
     model = build_transformer_model(folder, model="roformer", with_mlm="linear")
     reader = MaskedReader(model, task.tokenizer, task.layout)
     report(
-        options,
+        task,
+        folder,
         "mlm",
         lambda qs: [a.text for a in reader.answer_batch([(q.question, q.passage) for q in qs])],
     )

@@ -38,7 +38,8 @@ def main() -> None:
     )
     reader = Seq2SeqReader(model, task.tokenizer, task.layout, num_beams=options.beams)
     report(
-        options,
+        task,
+        folder,
         "seq2seq",
         lambda qs: [a.text for a in reader.answer_batch([(q.question, q.passage) for q in qs])],
     )
