@@ -159,9 +159,9 @@ def trained(folder: Path) -> str:
     run = json.loads(settings.read_text(encoding="utf-8"))
     head, *_, last = losses.read_text(encoding="utf-8").splitlines()
     step, _, *values = last.split(",")
-    named = ", ".join(
-        f"{k} {float(v):.2f}" for k, v in zip(head.split(",")[2:], values, strict=True)
-    )
+    # What was not drawn since the line before has no loss in the last one.
+    pairs = zip(head.split(",")[2:], values, strict=True)
+    named = ", ".join(f"{name} {float(value):.2f}" for name, value in pairs if value)
     return f"{step} steps of {run['tokens']:,} tokens; at the end the loss of a token is {named}"
 
 
@@ -206,6 +206,11 @@ def write_page(path: Path, scores: dict[str, Any]) -> None:
         if reader == "overlap":
             notes[-1] += ", the width chosen on what is trained on."
             continue
+        if any(
+            one["questions"] < scores["overlap"][n]["questions"]
+            for n, one in zip(SETS, of, strict=True)
+        ):
+            notes[-1] += " (the first of each set)"
         ahead = sum(
             one["f1"] > other["f1"]
             for one, other in zip(of, (scores["overlap"][name] for name in SETS), strict=True)
