@@ -18,7 +18,7 @@ from bert4kexue.serving.signatures.generation import TreeSearch
 from bert4kexue.serving.task import Forward, Task
 
 MOST_NODES = 4_000_000
-"""Nodes of the largest tree that is written into a graph; see docs/serving.md for what it costs."""
+"""Nodes of the largest tree that is written into a graph, as of `KnowledgeQA` in its loop."""
 
 OUTPUTS = ("subject", "predicate", "meaning", "objects", "scores")
 
