@@ -136,17 +136,16 @@ def train(options: argparse.Namespace) -> int:
 def distill(options: argparse.Namespace) -> int:
     """Stage 2."""
     from bert4kexue.methods import similarity_data as data
-    from bert4kexue.methods.similarity import encode
+    from bert4kexue.methods.sentence_encoder import SentenceEncoder
     from bert4kexue.methods.similarity_rows import ParaphraseRows, TeacherVectors
-    from bert4kexue.models import build_transformer_model
 
     pairs = _all(data.read_alike, options.pairs)
     run = _Run(options, [x for pair in pairs for x in pair])
     texts = list(run.sentences.numbers)
     print(f"the teacher reads {len(texts)} sentences", flush=True)
     family = find_family(argparse.Namespace(model=options.teacher, family=None))
-    teacher = build_transformer_model(options.teacher, model=family, with_pool="linear")
-    vectors = encode(teacher, load_tokenizer(options.teacher), texts, maxlen=options.side)
+    teacher = SentenceEncoder.load(options.teacher, family=family, maxlen=options.side, long="cut")
+    vectors = teacher.encode(texts, show_progress=True)
     rows = ParaphraseRows(
         pairs,
         run.sentences,
