@@ -40,10 +40,11 @@ from bert4kexue.models.pretraining import masked_accuracy
 from bert4kexue.tokenizers import Tokenizer
 from bert4kexue.training import bucketed_batches, sequence_padding
 from bert4kexue.training.corpora import Corpus
-from bert4kexue.training.objectives import Continuations, Special
+from bert4kexue.training.objectives import Continuations
 from bert4kexue.training.plan import Plan
 from bert4kexue.training.preparation import prepare
 from bert4kexue.training.records import Records
+from bert4kexue.training.special import Special
 
 
 class Encoder:

@@ -19,9 +19,10 @@ from bert4kexue.methods.knowledge_training import as_questions, rewritten, train
 from bert4kexue.models import build_transformer_model
 from bert4kexue.models.pretraining import build_pretrainer
 from bert4kexue.tokenizers import Tokenizer
-from bert4kexue.training.objectives import Continuations, Special
+from bert4kexue.training.objectives import Continuations
 from bert4kexue.training.plan import Plan
 from bert4kexue.training.pretraining import WarmupDecay
+from bert4kexue.training.special import Special
 
 MAXLEN = 128
 
@@ -60,12 +61,7 @@ class Task:
         self.options, self.valid = options, list(valid)[: options.limit]
         self.tokenizer = Tokenizer(options.model / "vocab.txt", do_lower_case=True)
         questions = rewritten(as_questions(train), options.rewrites, seed=1)
-        special = Special(
-            self.tokenizer._token_start_id,
-            self.tokenizer._token_end_id,
-            self.tokenizer._token_mask_id,
-            self.tokenizer._vocab_size,
-        )
+        special = Special.of(self.tokenizer)
         rows, _ = training_rows(questions, self.tokenizer, length=MAXLEN)
         self.plan = Plan(Continuations(rows, special), options.tokens, MAXLEN, [1])
         if options.knowledge:

@@ -71,21 +71,17 @@ def next_sentence_accuracy(folder: Path, pairs: int = 4000) -> tuple[float, int]
     """How many pairs of held-out documents are told from wrong ones, half of them wrong."""
     from bert4kexue.models import build_transformer_model
     from bert4kexue.text.wordpiece import Tokenizer
-    from bert4kexue.training.objectives import SentencePairs, Special, Windows
+    from bert4kexue.training.objectives import SentencePairs, Windows
     from bert4kexue.training.plan import Plan
     from bert4kexue.training.records import Records
+    from bert4kexue.training.special import Special
 
     give(
         *("pretrain", "prepare", folder / "held_out.txt", "--layout", "block"),
         *("--vocab", SOURCE / "vocab.txt", "--output", folder / "held_out_records"),
     )
     tokenizer = Tokenizer(str(SOURCE / "vocab.txt"), do_lower_case=True)
-    special = Special(
-        tokenizer._token_start_id,
-        tokenizer._token_end_id,
-        tokenizer._token_mask_id,
-        tokenizer._vocab_size,
-    )
+    special = Special.of(tokenizer)
     windows = Windows(Records(folder / "held_out_records"), 125)
     plan = Plan(SentencePairs(windows, special, rate=0.0), 2048, 128, [0])
     model = build_transformer_model(folder / "run/model", with_nsp=True)

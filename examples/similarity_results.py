@@ -42,8 +42,8 @@ from bert4kexue.methods.text_similarity import character_jaccard, tfidf_cosines
 from bert4kexue.methods.whitening import Whitening
 from bert4kexue.methods.word_corruption import tokens_by_word
 from bert4kexue.tokenizers import Tokenizer
-from bert4kexue.training.objectives import Special
 from bert4kexue.training.plan import Plan
+from bert4kexue.training.special import Special
 
 SHIPPED = Path(__file__).resolve().parents[1] / "pretrained" / "roformer_tiny_zh"
 MAXLEN, SEED = 64, 8541
@@ -89,7 +89,7 @@ def generation_loss(folder: Path, pairs: Sequence[tuple[str, str]]) -> float:
     tokenizer = Tokenizer(folder / "vocab.txt", do_lower_case=True)
     texts = list(dict.fromkeys(text for pair in pairs for text in pair))
     sentences = Sentences(texts, tokens_by_word(tokenizer, list, texts, MAXLEN - 2))
-    special = Special(2, 3, 4, tokenizer._vocab_size)
+    special = Special.of(tokenizer)
     rows = ParaphraseRows(pairs, sentences, special, corrupted=0.0)
     trainer, _ = build_similarity_trainer(config, checkpoint=folder / "bert_model.ckpt")
     plan = Plan(rows, 4096, 4 * MAXLEN, [0])

@@ -20,9 +20,9 @@ from bert4kexue.methods.sts import evaluate_sts
 from bert4kexue.methods.word_corruption import tokens_by_word
 from bert4kexue.text.segment import word_segmenter
 from bert4kexue.tokenizers import Tokenizer
-from bert4kexue.training.objectives import Special
 from bert4kexue.training.plan import Plan
 from bert4kexue.training.pretraining import WarmupDecay
+from bert4kexue.training.special import Special
 
 MAXLEN = 64
 
@@ -48,12 +48,7 @@ class Task:
         self.folder = folder
         self.config = json.loads((folder / "bert_config.json").read_text(encoding="utf-8"))
         tokenizer = Tokenizer(folder / "vocab.txt", do_lower_case=True)
-        self.special = Special(
-            tokenizer._token_start_id,
-            tokenizer._token_end_id,
-            tokenizer._token_mask_id,
-            tokenizer._vocab_size,
-        )
+        self.special = Special.of(tokenizer)
         unique = list(dict.fromkeys(texts))
         tokens = tokens_by_word(tokenizer, word_segmenter(), unique, MAXLEN - 2)
         self.sentences = Sentences(unique, tokens)

@@ -200,6 +200,7 @@ def _tasks(options: argparse.Namespace, shares: Shares) -> tuple[dict[str, Any],
     from bert4kexue.training.plan import Plan
     from bert4kexue.training.records import ID_MASK, Records, sha256
     from bert4kexue.training.run import Task
+    from bert4kexue.training.special import Special
 
     data: dict[str, Any] = {}
     windows = None
@@ -210,12 +211,7 @@ def _tasks(options: argparse.Namespace, shares: Shares) -> tuple[dict[str, Any],
         data["records"] = records.checksum()
         windows = objectives.Windows(records, options.length - 2)
     tokenizer = Tokenizer(options.vocab, do_lower_case=lower)
-    special = objectives.Special(
-        tokenizer._token_start_id,
-        tokenizer._token_end_id,
-        tokenizer._token_mask_id,
-        tokenizer._vocab_size,
-    )
+    special = Special.of(tokenizer)
 
     def running_text(name: str) -> objectives.Windows:
         if windows is None:

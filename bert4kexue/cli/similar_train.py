@@ -209,7 +209,7 @@ class _Run:
         from bert4kexue.methods.similarity_rows import Sentences
         from bert4kexue.methods.word_corruption import tokens_by_word
         from bert4kexue.text.segment import word_segmenter
-        from bert4kexue.training.objectives import Special
+        from bert4kexue.training.special import Special
 
         self.options, self.begun = options, time.monotonic()
         self.family = find_family(options)
@@ -217,12 +217,7 @@ class _Run:
         with checkpoint_folder(options.model) as folder:
             self.config = json.loads((folder / "bert_config.json").read_text(encoding="utf-8"))
             self.vocabulary = (folder / "vocab.txt").read_bytes()
-        self.special = Special(
-            tokenizer._token_start_id,
-            tokenizer._token_end_id,
-            tokenizer._token_mask_id,
-            tokenizer._vocab_size,
-        )
+        self.special = Special.of(tokenizer)
         unique = list(dict.fromkeys(texts))
         self._tokens = tokens_by_word(tokenizer, word_segmenter(), unique, options.side - 2)
         self.sentences = Sentences(unique, self._tokens)

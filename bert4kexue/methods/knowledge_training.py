@@ -166,19 +166,15 @@ def training_run(
 
     from bert4kexue.checkpoints.places import checkpoint_folder
     from bert4kexue.models.pretraining import build_pretrainer
-    from bert4kexue.training.objectives import Continuations, Special
+    from bert4kexue.training.objectives import Continuations
     from bert4kexue.training.plan import Plan
     from bert4kexue.training.pretraining import WarmupDecay
     from bert4kexue.training.run import PretrainingRun, Task
+    from bert4kexue.training.special import Special
 
     s = settings
     rows, _ = training_rows(questions, tokenizer, s.order, s.length)
-    special = Special(
-        tokenizer._token_start_id,
-        tokenizer._token_end_id,
-        tokenizer._token_mask_id,
-        tokenizer._vocab_size,
-    )
+    special = Special.of(tokenizer)
     written = Continuations(rows, special, multiple=max(1, s.multiple // 2))
     plan = Plan(written, s.tokens, s.length, [s.seed], s.multiple)
     keras.utils.set_random_seed(s.seed)

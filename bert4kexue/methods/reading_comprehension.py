@@ -22,7 +22,7 @@ import numpy as np
 
 from bert4kexue.decoding.substring import OUTSIDE
 from bert4kexue.methods.reading_rows import Layout, Text, cut, encode_texts, masked_row
-from bert4kexue.training.objectives import Special
+from bert4kexue.training.special import Special
 
 Asked = tuple[str, str | Sequence[str]]
 """A question, and its passage or passages."""

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bert4kexue.methods.reading_data import ReadingQuestion
-from bert4kexue.training.objectives import Batch, Continuations, Special
+from bert4kexue.training.objectives import Batch, Continuations
+from bert4kexue.training.special import Special
 
 
 class Layout(NamedTuple):

@@ -13,8 +13,9 @@ import numpy as np
 
 from bert4kexue.methods.similarity_labels import LABELS
 from bert4kexue.methods.word_corruption import corrupt_words
-from bert4kexue.training.objectives import AlikePairs, Batch, Special
+from bert4kexue.training.objectives import AlikePairs, Batch
 from bert4kexue.training.records import ID_MASK
+from bert4kexue.training.special import Special
 
 #: The most tokens of one side, [CLS] and [SEP] included.
 SIDE = 64

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from bert4kexue.text.wordpiece import Tokenizer
-from bert4kexue.training.objectives import Special
 from bert4kexue.training.preparation import marked_tokens
 from bert4kexue.training.records import ID_MASK, WORD
+from bert4kexue.training.special import Special
 
 
 def corrupt_words(

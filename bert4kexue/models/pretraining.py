@@ -13,10 +13,11 @@ from bert4kexue.models.architectures import find_architecture
 from bert4kexue.models.builder import Transformer, builder_class
 from bert4kexue.models.config import make_config, read_config
 from bert4kexue.text.wordpiece import Tokenizer
-from bert4kexue.training.objectives import MaskedWords, Special, Windows
+from bert4kexue.training.objectives import MaskedWords, Windows
 from bert4kexue.training.plan import Plan
 from bert4kexue.training.pretraining import Pretrainer
 from bert4kexue.training.records import Records
+from bert4kexue.training.special import Special
 
 _APPLICATIONS = {"bidirectional": "encoder", "unilm": "unilm", "packed": "encoder"}
 
@@ -143,12 +144,7 @@ def masked_accuracy(
         seed: of what is hidden.
     """
     tokenizer = Tokenizer(str(vocabulary), do_lower_case=records.summary["do_lower_case"])
-    special = Special(
-        tokenizer._token_start_id,
-        tokenizer._token_end_id,
-        tokenizer._token_mask_id,
-        tokenizer._vocab_size,
-    )
+    special = Special.of(tokenizer)
     plan = Plan(MaskedWords(Windows(records, length - 2), special), 4096, length, [seed])
     right, loss, labels = 0, 0.0, []
     for number in range(plan.steps_per_epoch):

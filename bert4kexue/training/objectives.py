@@ -18,23 +18,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from operator import eq
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from bert4kexue.training.records import ID_MASK, SENTENCE, WORD, Records
+from bert4kexue.training.special import Special
 
 Batch = dict[str, np.ndarray]
-
-
-class Special(NamedTuple):
-    """Ids that mean something to the model, and the first one that is an ordinary token."""
-
-    start: int
-    end: int
-    mask: int
-    vocabulary: int
-    first_ordinary: int = 5
 
 
 class Objective(Protocol):

@@ -14,7 +14,8 @@ from bert4kexue.methods.knowledge_training import (
     rewritten,
     training_rows,
 )
-from bert4kexue.training.objectives import Continuations, Special
+from bert4kexue.training.objectives import Continuations
+from bert4kexue.training.special import Special
 
 LABELLED = [
     LabelledQuestion(0, "谁写的静夜思", "静夜思", "作者", "李白"),

@@ -17,9 +17,9 @@ from bert4kexue.methods.similarity_rows import (
     same_sentences,
 )
 from bert4kexue.methods.word_corruption import corrupt_words, tokens_by_word
-from bert4kexue.training.objectives import Special
 from bert4kexue.training.plan import Plan
 from bert4kexue.training.records import ID_MASK, WORD
+from bert4kexue.training.special import Special
 
 VOCABULARY = tiny_vocabulary()
 SPECIAL = Special(2, 3, 4, len(VOCABULARY))

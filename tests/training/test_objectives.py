@@ -14,13 +14,13 @@ from bert4kexue.training.objectives import (
     Continuations,
     MaskedWords,
     SentencePairs,
-    Special,
     Windows,
     corrupted,
     hide_words,
 )
 from bert4kexue.training.plan import Plan
 from bert4kexue.training.records import SENTENCE, WORD
+from bert4kexue.training.special import Special
 
 SPECIAL = Special(start=2, end=3, mask=4, vocabulary=1000)
 

@@ -24,13 +24,13 @@ from bert4kexue.training.objectives import (
     Continuations,
     MaskedWords,
     SentencePairs,
-    Special,
     Windows,
 )
 from bert4kexue.training.plan import Plan
 from bert4kexue.training.pretraining import WarmupDecay
 from bert4kexue.training.records import SENTENCE, WORD
 from bert4kexue.training.run import PretrainingRun, RunError, Task, plot_losses
+from bert4kexue.training.special import Special
 
 TESTS = Path(__file__).resolve().parents[1]
 
