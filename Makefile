@@ -28,8 +28,9 @@ BACKEND_TESTS := $(wildcard tests/ops tests/layers tests/models tests/decoding t
 # Tests that skip what is not installed, and find it in an environment of their own.
 EXPORT_TESTS := tests/serving tests/cli/test_export.py
 
-# JAX compiles in nearly every test and runs what it compiled once: to optimize takes longer.
-JAX_TEST_FLAGS := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
+# JAX compiles in nearly every test, TensorFlow where decoding asks for XLA, and what was compiled
+# runs once or twice: to optimize takes longer.
+XLA_TEST_FLAGS := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
 
 # A file's tests stay in one process: they share models, and what was compiled.
 PYTEST := -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
@@ -109,12 +110,12 @@ format: $(VENV)/.test
 	$(BIN)/ruff format .
 
 test: $(VENV)/.test lint
-	KERAS_BACKEND=tensorflow $(BIN)/python $(PYTEST) -m "not long"
+	XLA_FLAGS="$(XLA_TEST_FLAGS)" KERAS_BACKEND=tensorflow $(BIN)/python $(PYTEST) -m "not long"
 
 test-backends: test-jax test-torch
 
 test-jax: .venv-jax/.test
-	XLA_FLAGS="$(JAX_TEST_FLAGS)" KERAS_BACKEND=jax \
+	XLA_FLAGS="$(XLA_TEST_FLAGS)" KERAS_BACKEND=jax \
 		.venv-jax/bin/python $(PYTEST) -m "not long" $(BACKEND_TESTS)
 
 test-torch: .venv-torch/.test
@@ -128,7 +129,7 @@ test-long: $(VENV)/.test
 
 test-lowest: .venv-lowest/.test
 	.venv-lowest/bin/python tools/check_lowest.py
-	KERAS_BACKEND=tensorflow .venv-lowest/bin/python $(PYTEST) -m "not long"
+	XLA_FLAGS="$(XLA_TEST_FLAGS)" KERAS_BACKEND=tensorflow .venv-lowest/bin/python $(PYTEST) -m "not long"
 
 dist: $(VENV)/.test
 	$(BIN)/python tools/check_dist.py

@@ -8,6 +8,7 @@ Keras model, either may be served, and its score is compared all the same.
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +16,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from _graph_fuzz import fuzzed
 from _spans import spans_by_hand
 
 from bert4kexue.methods.similarity import encode
 from bert4kexue.models import build_transformer_model
+from bert4kexue.models.prediction import SortedPredictor
 from bert4kexue.serving import export_service, signatures
 from bert4kexue.text.wordpiece import Tokenizer
 
@@ -61,6 +64,20 @@ for signature, columns in found.items():
             answers[f"{signature}/{name}/{start // batch}"] = value
 assert not any(name.split(".")[0] in ("bert4kexue", "jieba") for name in sys.modules)
 np.savez(sys.argv[3], **answers)
+"""
+
+SERVE_BYTES = """
+import pickle, sys
+import numpy as np
+import tensorflow as tf
+served = tf.saved_model.load(sys.argv[1]).signatures["vectors_text"]
+with open(sys.argv[2], "rb") as file:
+    contents = pickle.load(file)
+step = int(sys.argv[4])
+parts = (tf.constant(contents[i : i + step]) for i in range(0, len(contents), step))
+found = [served(text=part)["vectors"].numpy() for part in parts]
+assert not any(name.split(".")[0] in ("bert4kexue", "jieba") for name in sys.modules)
+np.save(sys.argv[3], np.concatenate(found))
 """
 
 
@@ -124,6 +141,26 @@ def test_ten_thousand_sentences(models, tokenizer, folder, tmp_path):
     texts = [text for parts in lines if len(parts) == 4 for text in parts[1:3]][:10000]
     assert len(texts) == 10000
     check_all(models, tokenizer, folder, tmp_path, texts)
+
+
+@pytest.mark.long
+def test_vectors_of_a_hundred_thousand_fuzzed_strings(models, tokenizer, folder, tmp_path):
+    """Bytes of every kind, a tenth of them no UTF-8, through the string form."""
+    contents = sorted(fuzzed(100_000, 11, list(tokenizer._token_dict)), key=len)
+    with open(tmp_path / "given", "wb") as file:
+        pickle.dump(contents, file)
+    paths = [str(path) for path in (folder, tmp_path / "given", tmp_path / "found.npy")]
+    subprocess.run([sys.executable, "-c", SERVE_BYTES, *paths, "256"], check=True)
+    found = np.load(tmp_path / "found.npy")
+    texts = [content.decode("utf-8", "replace") for content in contents]
+    rows = []
+    for start in range(0, len(texts), 512):
+        ids = tokenizer.encode_batch(texts[start : start + 512], maxlen=MAXLEN).token_ids
+        rows += [row[: np.flatnonzero(row)[-1] + 1] for row in ids]
+    vectors = SortedPredictor(models["pooled"]).predict(rows)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert found.shape == vectors.shape == (100_000, 256)
+    assert np.abs(found - vectors).max() <= CLOSE
 
 
 def check_all(models, tokenizer, folder, tmp_path, texts):
