@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bert4kexue.decoding.constraints import Constraint
+from bert4kexue.decoding.constraints import Choices, Constraint
 
 
 class Intersection:
@@ -40,6 +40,26 @@ class Intersection:
         """Where every part may end."""
         pairs = zip(self.parts, state, strict=True)
         return np.logical_and.reduce([is_complete(part, own) for part, own in pairs])
+
+    def choices(self, state: tuple) -> Choices | None:
+        """The lists of the first part that has some, less what the others do not allow.
+
+        None where there is no such part, or where another one changes scores.
+        """
+        pairs = list(zip(self.parts, state, strict=True))
+        for index, (part, own) in enumerate(pairs):
+            found = part.choices(own) if hasattr(part, "choices") else None
+            others = pairs[:index] + pairs[index + 1 :]
+            if found is None or any(hasattr(other, "rescore") for other, _ in others):
+                continue
+            rows, kept = np.repeat(np.arange(len(found.counts)), found.counts), found.tokens >= 0
+            for other, its in others:
+                mask = other.allowed(its)
+                kept &= found.tokens < mask.shape[1]
+                kept &= mask[rows, np.minimum(found.tokens, mask.shape[1] - 1)]
+            counts = np.bincount(rows[kept], minlength=len(found.counts))
+            return Choices(counts, found.tokens[kept], found.divisors[kept])
+        return None
 
     def rescore(self, state: tuple, log_probs: np.ndarray) -> np.ndarray:
         """The scores after each part that changes them, in order."""

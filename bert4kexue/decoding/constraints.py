@@ -9,11 +9,22 @@ tokens that were chosen; it re-indexes states with `take`, and never looks into 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from bert4kexue.decoding.trie import ABSENT, PrefixTree
+
+
+class Choices(NamedTuple):
+    """What `allowed` and `rescore` say, ragged: the tokens of the first row, then of the next."""
+
+    counts: np.ndarray
+    """(rows,) tokens of each row."""
+    tokens: np.ndarray
+    """(tokens,) int32, ascending within a row."""
+    divisors: np.ndarray
+    """(tokens,) what `rescore` divides their log-probabilities by."""
 
 
 @runtime_checkable
@@ -22,7 +33,9 @@ class Constraint(Protocol):
 
     Optional: `complete(state) -> (rows,) bool`, whether the output so far may be the whole of what
     the rule describes (`Chain` asks it), and `rescore(state, log_probs (rows, v)) -> log_probs`,
-    which changes scores before `allowed` removes tokens and the rest is renormalised.
+    which changes scores before `allowed` removes tokens and the rest is renormalised. Where few
+    tokens are allowed, `choices(state) -> Choices | None` says what both say, without their many
+    columns.
     """
 
     def initial_state(self, rows: int) -> Any:
@@ -78,6 +91,19 @@ class TreeConstraint:
         for row, tokens in zip(mask, children, strict=True):
             row[tokens] = True
         return mask
+
+    def choices(self, state: np.ndarray) -> Choices | None:
+        """The tokens on the edges of the nodes as lists; None if the tree has no `children`.
+
+        Raises:
+            ValueError: a token of the tree is beyond `vocab_size`.
+        """
+        if not hasattr(self.tree, "children"):
+            return None
+        counts, tokens, _ = self.tree.children(state)
+        if self.vocab_size is not None:
+            check_width(int(tokens.max(initial=-1)), self.vocab_size)
+        return Choices(counts, tokens, np.ones(len(tokens), np.int64))
 
     def advance(self, state: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """The nodes behind the edges; -1 where no key goes on so."""

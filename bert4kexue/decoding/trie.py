@@ -187,6 +187,13 @@ class PrefixTree(TreeWalks):
         except IndexError:
             raise self._no_node(nodes) from None
 
+    def are_keys(self, nodes: np.ndarray) -> np.ndarray:
+        """`is_key` of several nodes, (b,) bool."""
+        try:
+            return trie_vector.are_keys(self._arrays, np.asarray(nodes, np.int64))
+        except IndexError:
+            raise self._no_node(nodes) from None
+
     def is_key(self, node: int) -> bool:
         """Whether a key ends at `node`."""
         try:

@@ -84,6 +84,18 @@ def children(arrays: Mapping[str, np.ndarray], nodes: np.ndarray) -> Children:
     return Children(counts, arrays["ids"][ranks[real]], targets[real])
 
 
+def are_keys(arrays: Mapping[str, np.ndarray], nodes: np.ndarray) -> np.ndarray:
+    """Whether a key ends at each of (b,) nodes; none does at -1."""
+    result = np.zeros(len(nodes), bool)
+    in_tail = nodes >= TAIL
+    result[in_tail] = arrays["tails"][nodes[in_tail] & PLACE] == 0
+    inner = np.flatnonzero((nodes >= 0) & ~in_tail)
+    firsts, lasts = arrays["offsets"][nodes[inner]], arrays["offsets"][nodes[inner] + 1]
+    some = firsts < lasts
+    result[inner[some]] = arrays["ranks"][firsts[some]] == 0
+    return result
+
+
 def leaves_before(arrays: Mapping[str, np.ndarray], edges: np.ndarray) -> np.ndarray:
     """How many edges before each of (n,) edges are leaves: for a leaf, the number of its key."""
     blocks = edges // DIRECTORY

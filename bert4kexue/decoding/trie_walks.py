@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from bert4kexue.decoding.trie_vector import Children
+
 ABSENT = -1
 
 
@@ -35,6 +37,21 @@ class TreeWalks:
     def __iter__(self) -> Iterator[tuple[int, ...]]:
         """All keys in lexicographic order."""
         return self._walk(self.root)
+
+    def children(self, nodes: np.ndarray) -> Children:
+        """The edges of several nodes at once, ragged: (b,) nodes; a node of -1 has none."""
+        found, nodes = [], np.asarray(nodes)
+        for node in nodes.tolist():
+            tokens = self.allowed(node) if node != ABSENT else np.zeros(0, np.int32)
+            found.append((tokens, [self.step(node, token) for token in tokens.tolist()]))
+        counts = np.array([len(tokens) for tokens, _ in found], np.int64)
+        tokens = np.concatenate([np.zeros(0, np.int32), *(tokens for tokens, _ in found)])
+        return Children(counts, tokens, np.array([n for _, ns in found for n in ns], np.int64))
+
+    def are_keys(self, nodes: np.ndarray) -> np.ndarray:
+        """`is_key` of several nodes, (b,) bool."""
+        keys = [node != ABSENT and self.is_key(node) for node in np.asarray(nodes).tolist()]
+        return np.array(keys, bool)
 
     def step_many(self, nodes: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """`step` for each row of a beam: (b,) nodes and tokens to (b,) int64; -1 stays -1."""
@@ -105,15 +122,23 @@ class TreeWalks:
             found.append(suffix)
         return found
 
+    def check_depth(self, level: int) -> None:
+        """Refuse to go deeper than any key does.
+
+        Raises:
+            ValueError: `level` is beyond the tree's depth.
+        """
+        if level > self.depth:
+            raise ValueError(
+                "the tree's edges go deeper than its depth, so its file is damaged: check it with "
+                "`bert4kexue trie verify`"
+            )
+
     def _walk(self, node: int) -> Iterator[tuple[int, ...]]:
         pending: list[tuple[int, tuple[int, ...]]] = [(node, ())]
         while pending:
             node, path = pending.pop()
-            if len(path) > self.depth:
-                raise ValueError(
-                    "the tree's edges go deeper than its depth, so its file is damaged: check it "
-                    "with `bert4kexue trie verify`"
-                )
+            self.check_depth(len(path))
             if self.is_key(node):
                 yield path
             for token in self.allowed(node).tolist()[::-1]:

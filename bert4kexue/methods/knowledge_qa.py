@@ -281,7 +281,8 @@ class KnowledgeQA:
         static = shapes_are_static(generator.jit_compile)
         if static:
             tokens, segments = (bucketed(x, generator.multiple) for x in (tokens, segments))
-        choices = self._choices(rows, len(tokens), 32 if static else 8)
+        b = len(tokens) if self.in_graph else len(rows)
+        choices = self._choices(rows, b, 32 if static else 8)
         if self.in_graph:
             found = self._in_graph(topk, beams, steps)(tokens, segments, *choices)
             found = {name: np.asarray(value)[: len(rows)] for name, value in found.items()}
@@ -303,7 +304,7 @@ class KnowledgeQA:
             tree, end = self.knowledge.tree, self.tokenizer._token_end_id
             rule: Constraint = TreeConstraint(tree)
             if self.lookahead:
-                rule = LookAhead(tree, np.where(tokens == 0, PADDING, tokens), end)
+                rule = LookAhead(tree, np.where(tokens[:b] == 0, PADDING, tokens[:b]), end)
             if choices:
                 rule = Intersection(rule, PrefixChoice(choices[0], generator.decoder.vocab_size))
             options = self._options(topk, beams, steps)

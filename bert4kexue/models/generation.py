@@ -13,20 +13,25 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator as Generated
 from typing import Any
 
 import keras
 import numpy as np
 
 from bert4kexue.decoding.autoregressive import Hypothesis
-from bert4kexue.decoding.constraints import as_constraint, take
+from bert4kexue.decoding.constraints import Choices, as_constraint, take
 from bert4kexue.models.compilation import compiled, shapes_are_static
 from bert4kexue.models.decoder import Decoder, PrefixDecoder
 from bert4kexue.models.options import GenerationOptions
 from bert4kexue.models.prompts import bucketed, prompts
 from bert4kexue.models.search import Search, Settings
+from bert4kexue.ops.beam_search import Beams
 
 _KEPT = 32
+
+SHARE = 0.25
+"""How much of a batch is done before the rest goes on without it."""
 
 
 class Generator:
@@ -120,8 +125,7 @@ class Generator:
         if stepwise is None:
             stepwise = run.host is not None
         if stepwise or run.host is not None:
-            *_, last = self._steps(run)
-            result = self._function(run, "finish")(last, run.knobs)
+            result = self._outputs(run)
         else:
             result = self._function(run, "generate")(run.inputs, run.knobs, run.uniforms)
         return _hypotheses(result, run, constraint is not None)
@@ -201,7 +205,7 @@ class Generator:
         multiple = self.multiple if static else 1
         steps = -(-chosen.max_new_tokens // multiple) * multiple
         host, inside = _split(constraint)
-        if inside is not None and static and len(tokens) != rows:
+        if constraint is not None and len(tokens) != rows:
             # Its rows may belong to samples: none may be invented.
             tokens, segments = tokens[:rows], segments[:rows]
         settings = chosen.settings(self, constraint is not None, steps)
@@ -211,8 +215,32 @@ class Generator:
         inputs = {"token_ids": tokens, "segment_ids": segments}
         return _Run(settings, chosen.knobs(), inputs, uniforms, rows, inside, host)
 
-    def _steps(self, run: _Run) -> Iterator[Any]:
-        """The state after each chosen token."""
+    def _outputs(self, run: _Run) -> dict[str, np.ndarray]:
+        """What the search finds, step by step; samples that are done leave the batch on the way."""
+        finish, steps = self._function(run, "finish"), self._steps(run)
+        shrinks = run.settings.sampling is None and not shapes_are_static(self.jit_compile)
+        samples, limit = np.arange(len(run.inputs["token_ids"])), int(run.knobs["limit"])
+        parts: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
+        state = next(steps)
+        while state is not None:
+            last, stop, kept = state, _numpy(state["stop"]), None
+            goes_on = not stop.all() and int(state["t"]) < limit
+            if shrinks and goes_on and stop.sum() >= max(1, len(stop) * SHARE):
+                found = {k: _numpy(v)[stop] for k, v in finish(state, run.knobs).items()}
+                parts.append((samples[stop], found))
+                samples, kept = samples[~stop], np.flatnonzero(~stop)
+            try:
+                state = steps.send(kept)
+            except StopIteration:
+                state = None
+        parts.append((samples, {k: _numpy(v) for k, v in finish(last, run.knobs).items()}))
+        order = np.argsort(np.concatenate([which for which, _ in parts]))
+        return {
+            name: np.concatenate([found[name] for _, found in parts])[order] for name in parts[0][1]
+        }
+
+    def _steps(self, run: _Run) -> Generated[Any, Any, None]:
+        """The state after each chosen token; may be sent the samples (k,) that are to go on."""
         state, scores = self._function(run, "begin")(run.inputs, run.knobs)
         choose, forward = self._function(run, "choose"), self._function(run, "forward")
         width, b = run.settings.width, len(run.inputs["token_ids"])
@@ -220,16 +248,22 @@ class Generator:
         limit = int(run.knobs["limit"])
         for t in range(limit):
             if run.host is not None:
-                scores = (keras.ops.convert_to_tensor(_permitted(run, rules, scores[0])), ())
+                scores = _ruled(run, state, rules, scores[0])
             model = state.pop("model")
             state = choose(state, *scores, run.knobs, run.uniforms)
             if run.host is not None:
                 parents = _numpy(state["parents"]) + np.arange(b)[:, None] * width
                 tokens = _numpy(state["tokens"]).reshape(-1)
                 rules = run.host.advance(take(rules, parents.reshape(-1)), tokens)
-            yield state
+            kept = yield state
             if t + 1 == limit or _numpy(state["stop"]).all():
                 return
+            if kept is not None:
+                b = len(kept)
+                state, model = _samples((state, model), kept)
+                if run.host is not None:
+                    rows = kept[:, None] * width + np.arange(width)
+                    rules = take(rules, rows.reshape(-1))
             state, scores = forward({**state, "model": model}, run.knobs)
 
     def _function(self, run: _Run, name: str) -> Any:
@@ -277,6 +311,83 @@ def _split(constraint: Any) -> tuple[Any, Any]:
     return as_constraint(constraint), None
 
 
+def _samples(state: Any, kept: np.ndarray) -> Any:
+    """The state of these samples: the first axis of everything but scalars."""
+    rows = keras.ops.convert_to_tensor(kept.astype(np.int32))
+    return keras.tree.map_structure(
+        lambda x: keras.ops.take(x, rows, axis=0) if len(x.shape) else x, state
+    )
+
+
+def _ruled(run: _Run, state: Any, rules: Any, log_probs: Any) -> tuple[Any, Any]:
+    """Scores under a constraint outside the graph, with their tokens, or () for all of them."""
+    convert = keras.ops.convert_to_tensor
+    if run.settings.sampling is None and hasattr(run.host, "choices"):
+        going = (_numpy(Beams(*state["beams"]).sums) > -np.inf) & ~_numpy(state["stop"])[:, None]
+        live = np.flatnonzero(going)
+        choices = run.host.choices(take(rules, live))
+        if choices is not None:
+            return tuple(map(convert, _candidates(run, live, choices, _numpy(log_probs))))
+    return convert(_permitted(run, rules, log_probs)), ()
+
+
+def _candidates(
+    run: _Run, live: np.ndarray, choices: Choices, log_probs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best choices of the rows `live` and their tokens, (b, w, c); the others have none.
+
+    c is as many as a step of beam search can take from one hypothesis.
+    """
+    s, (b, w, v) = run.settings, log_probs.shape
+    counts, tokens, divisors = choices
+    _check_vocabulary(int(tokens.max(initial=-1)), v)
+    rows = np.repeat(np.arange(len(live)), counts)
+    places = np.arange(len(tokens)) - np.repeat(np.cumsum(counts) - counts, counts)
+    scores = np.full((len(live), max(1, int(counts.max(initial=0)))), -np.inf)
+    flat = log_probs.reshape(-1, v)[live[rows], tokens].astype(np.float64)
+    scores[rows, places] = flat / divisors
+    valid = np.arange(scores.shape[1]) < counts[:, None]
+    if s.renormalize:
+        scores = _renormalized(scores, valid)
+    c = w * (1 + len(s.end_ids))
+    kept = first_largest(scores, c)
+    best, ids = np.full((b * w, c), -np.inf, np.float32), np.zeros((b * w, c), np.int32)
+    at = np.broadcast_to(live[:, None], kept.shape), np.arange(kept.shape[1])
+    best[at] = np.take_along_axis(scores, kept, axis=1)
+    table = np.zeros(scores.shape, np.int32)
+    table[rows, places] = tokens
+    ids[at] = np.take_along_axis(table, kept, axis=1)
+    return best.reshape(b, w, c), ids.reshape(b, w, c)
+
+
+def first_largest(x: np.ndarray, count: int) -> np.ndarray:
+    """Places of the largest numbers of each row, ascending; of equal ones the first. (rows, c)"""
+    rows, width = x.shape
+    if width <= count:
+        return np.broadcast_to(np.arange(width), x.shape)
+    least = np.partition(x, width - count, axis=1)[:, width - count, None]
+    above, equal = x > least, x == least
+    room = count - above.sum(axis=1, keepdims=True)
+    return np.nonzero(above | (equal & (np.cumsum(equal, axis=1) <= room)))[1].reshape(rows, count)
+
+
+def _renormalized(kept: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """log p over what is valid, (rows, c); all of it impossible means all equal."""
+    impossible = ~(kept > -np.inf).any(axis=1, keepdims=True)
+    kept = np.where(impossible, np.where(valid, 0.0, -np.inf), kept)
+    highest = np.where(valid.any(axis=1), kept.max(axis=1), 0.0)[:, None]
+    total = np.exp(kept - highest).sum(axis=1, keepdims=True)
+    return kept - highest - np.log(np.where(total > 0, total, 1.0))
+
+
+def _check_vocabulary(largest: int, vocab_size: int) -> None:
+    if largest >= vocab_size:
+        raise ValueError(
+            f"the constraint allows ids beyond the model's vocabulary of {vocab_size} tokens: it "
+            "was made with another vocabulary"
+        )
+
+
 def _permitted(run: _Run, rules: Any, log_probs: Any) -> np.ndarray:
     """log-probabilities (b, w, v) under a constraint outside the graph."""
     log_probs = _numpy(log_probs)
@@ -287,19 +398,12 @@ def _permitted(run: _Run, rules: Any, log_probs: Any) -> np.ndarray:
         flat = np.asarray(rescore(rules, flat), np.float64)
     mask = np.asarray(run.host.allowed(rules))
     if mask[:, shape[-1] :].any():
-        raise ValueError(
-            f"the constraint allows ids beyond the model's vocabulary of {shape[-1]} tokens: it "
-            "was made with another vocabulary"
-        )
+        _check_vocabulary(mask.shape[1] - 1, shape[-1])
     valid = np.zeros(flat.shape, bool)
     valid[:, : mask.shape[1]] = mask[:, : shape[-1]]
     kept = np.where(valid, flat, -np.inf)
     if run.settings.renormalize:
-        impossible = ~(kept > -np.inf).any(axis=1, keepdims=True)
-        kept = np.where(impossible, np.where(valid, 0.0, -np.inf), kept)
-        highest = np.where(valid.any(axis=1), kept.max(axis=1), 0.0)[:, None]
-        total = np.exp(kept - highest).sum(axis=1, keepdims=True)
-        kept = kept - highest - np.log(np.where(total > 0, total, 1.0))
+        kept = _renormalized(kept, valid)
     return kept.reshape(shape).astype(np.float32)
 
 

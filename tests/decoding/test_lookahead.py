@@ -12,8 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from bert4kexue.decoding import AutoRegressiveDecoder, LookAhead, PrefixTree
+from bert4kexue.decoding import (
+    AutoRegressiveDecoder,
+    Intersection,
+    LookAhead,
+    PrefixChoice,
+    PrefixTree,
+    TreeConstraint,
+)
 from bert4kexue.decoding.lookahead import lcs_lengths, lcs_table
+from bert4kexue.decoding.overlay import EditedTree
 from bert4kexue.ops import lookahead
 from bert4kexue.ops.lookahead import GraphLookAhead, lcs_row
 
@@ -90,6 +98,46 @@ def test_scores_are_the_definition(key_list, question, seed, limit):
                 assert renormalised(whole[row], allowed) == pytest.approx(truth)
             many = tree.count(tree.find(key[:place])) > limit
             np.testing.assert_array_equal(scores[row], log_probs[row] if many else whole[row])
+
+
+@settings(max_examples=30, deadline=None)
+@given(key_list=keys, question=questions, seed=st.integers(0, 99))
+def test_lists_say_what_masks_and_scores_say(key_list, question, seed):
+    tree, rng = PrefixTree.from_keys(key_list), np.random.default_rng(seed)
+    edited = EditedTree(PrefixTree.from_keys(key_list[1:]))
+    edited.add(key_list[0])
+    prefixes = PrefixChoice([key_list[0][:2], [2, -1]], VOCAB)
+    rules = [LookAhead(each, question, END, VOCAB) for each in (tree, edited)]
+    rules += [Intersection(rules[0], prefixes), Intersection(prefixes, TreeConstraint(tree))]
+    rows = [key_list[index] for index in rng.integers(len(key_list), size=3)]
+    for _, log_probs, states in walk(rules, rows, rng):
+        for rule, state in zip(rules, states, strict=True):
+            counts, tokens, divisors = rule.choices(state)
+            mask = np.zeros((len(rows), VOCAB), bool)
+            where = np.repeat(np.arange(len(rows)), counts), tokens
+            mask[where] = True
+            allowed = rule.allowed(state)
+            np.testing.assert_array_equal(mask[:, : allowed.shape[1]], allowed)
+            assert (np.diff(tokens)[np.diff(where[0]) == 0] > 0).all()
+            scores = rule.rescore(state, log_probs) if hasattr(rule, "rescore") else log_probs
+            np.testing.assert_allclose(log_probs[where] / divisors, scores[where])
+        alike = [rule.rescore(own, log_probs) for rule, own in zip(rules[:2], states, strict=False)]
+        np.testing.assert_array_equal(*alike)
+    assert Intersection(rules[0], rules[1]).choices((states[0], states[1])) is None
+
+
+def test_many_keys_are_looked_at_in_parts(monkeypatch):
+    key_list = [[2, END, a, b, END, END] for a in range(2, 6) for b in range(2, 6)]
+    rule = LookAhead(PrefixTree.from_keys(key_list), [2, 5, 3, 4], END, VOCAB)
+    state = rule.initial_state(2)
+    for token in (2, END):
+        state = rule.advance(state, np.full(2, token))
+    log_probs = np.log(np.random.default_rng(0).dirichlet(np.ones(VOCAB), 2))
+    whole = rule.rescore(state, log_probs)
+    monkeypatch.setattr("bert4kexue.decoding.lookahead.WIDTH", 3)
+    np.testing.assert_array_equal(rule.rescore(state, log_probs), whole)
+    gains = [lcs([2, a, 3 if a != 3 else 4], [2, 5, 3, 4]) - 1 for a in range(2, 6)]
+    np.testing.assert_allclose(whole[0, 2:], log_probs[0, 2:] / (np.array(gains) + 1))
 
 
 class Rescored(keras.layers.Layer):

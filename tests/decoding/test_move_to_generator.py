@@ -8,8 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import tiny_model
 
-from bert4kexue.decoding import AutoRegressiveDecoder, LookAhead, PrefixTree, TreeConstraint
-from bert4kexue.models.generation import Generator
+from bert4kexue.decoding import (
+    AutoRegressiveDecoder,
+    Intersection,
+    LookAhead,
+    PrefixChoice,
+    PrefixTree,
+    TreeConstraint,
+)
+from bert4kexue.models import generation
+from bert4kexue.models.compilation import shapes_are_static
+from bert4kexue.models.generation import Generator, first_largest
 from bert4kexue.ops.constraint_composition import GraphIntersection
 from bert4kexue.ops.lookahead import GraphLookAhead
 from bert4kexue.ops.token_constraints import GraphBannedWords
@@ -103,6 +112,45 @@ def test_a_wide_beam_is_exhaustive_and_a_distribution(generator, tree, model):
         assert {tuple(each.ids.tolist()) for each in found} == set(tree)
         assert len(found) == len(tree), "more beams than keys give each key once"
         assert np.exp([each.score for each in found]).sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_samples_that_are_done_leave_the_batch_and_change_nothing(generator, model, monkeypatch):
+    """Short keys beside long ones: each sample finds what it finds alone."""
+    left, samples = [], generation._samples
+
+    def watched(state, kept):
+        left.append(len(kept))
+        return samples(state, kept)
+
+    monkeypatch.setattr(generation, "_samples", watched)
+    short, long = ([5, END, n, END] for n in (5, 6, 7)), ([6, 7, END, n, n, END] for n in (5, 6, 7))
+    tree, v = PrefixTree.from_keys([*short, *long]), model.output_shape[-1]
+    firsts = np.array([[[5]], [[6]], [[5]], [[6]], [[6]], [[5]]])
+    sources = [[2, *rest, 3] for rest in ([6], [7, 8], [9, 9, 9], [6, 7, 8, 9], [10], [11, 5])]
+    options = {"num_beams": 3, "num_return_sequences": 2, "min_ends": 2, "max_new_tokens": MAXLEN}
+
+    def found(rows):
+        rule = Intersection(TreeConstraint(tree, v), PrefixChoice(firsts[rows], v))
+        return generator.generate([sources[i] for i in rows], constraint=rule, **options)
+
+    several = found(list(range(6)))
+    assert left == ([] if shapes_are_static(jit_compile=False) else [3])
+    for row, (mine, first) in enumerate(zip(several, firsts.ravel(), strict=True)):
+        (alone,) = found([row])
+        assert [each.ids.tolist() for each in mine] == [each.ids.tolist() for each in alone]
+        expected = [each.score for each in alone]
+        assert [each.score for each in mine] == pytest.approx(expected, abs=1e-4)
+        assert len(mine[0].ids) == {5: 4, 6: 6}[first]
+
+
+@given(
+    x=st.lists(st.lists(st.integers(-3, 3), min_size=7, max_size=7), min_size=1, max_size=4),
+    count=st.integers(1, 9),
+)
+def test_of_equal_numbers_the_first_are_the_largest(x, count):
+    x = np.where(np.array(x) == -3, -np.inf, np.array(x, float))
+    expected = np.sort(np.argsort(-x, axis=1, kind="stable")[:, :count], axis=1)
+    np.testing.assert_array_equal(first_largest(x, count), expected)
 
 
 @settings(max_examples=3, deadline=None)
