@@ -20,13 +20,13 @@ import keras
 import numpy as np
 
 from bert4kexue.decoding.autoregressive import Hypothesis
-from bert4kexue.decoding.constraints import Choices, as_constraint, take
+from bert4kexue.decoding.constraints import as_constraint, take
 from bert4kexue.models.compilation import compiled, shapes_are_static
 from bert4kexue.models.decoder import Decoder, PrefixDecoder
+from bert4kexue.models.host_rules import ruled
 from bert4kexue.models.options import GenerationOptions
 from bert4kexue.models.prompts import bucketed, prompts
 from bert4kexue.models.search import Search, Settings
-from bert4kexue.ops.beam_search import Beams
 
 _KEPT = 32
 
@@ -248,7 +248,7 @@ class Generator:
         limit = int(run.knobs["limit"])
         for t in range(limit):
             if run.host is not None:
-                scores = _ruled(run, state, rules, scores[0])
+                scores = ruled(run.host, run.settings, state, rules, _numpy(scores[0]))
             model = state.pop("model")
             state = choose(state, *scores, run.knobs, run.uniforms)
             if run.host is not None:
@@ -317,94 +317,6 @@ def _samples(state: Any, kept: np.ndarray) -> Any:
     return keras.tree.map_structure(
         lambda x: keras.ops.take(x, rows, axis=0) if len(x.shape) else x, state
     )
-
-
-def _ruled(run: _Run, state: Any, rules: Any, log_probs: Any) -> tuple[Any, Any]:
-    """Scores under a constraint outside the graph, with their tokens, or () for all of them."""
-    convert = keras.ops.convert_to_tensor
-    if run.settings.sampling is None and hasattr(run.host, "choices"):
-        going = (_numpy(Beams(*state["beams"]).sums) > -np.inf) & ~_numpy(state["stop"])[:, None]
-        live = np.flatnonzero(going)
-        choices = run.host.choices(take(rules, live))
-        if choices is not None:
-            return tuple(map(convert, _candidates(run, live, choices, _numpy(log_probs))))
-    return convert(_permitted(run, rules, log_probs)), ()
-
-
-def _candidates(
-    run: _Run, live: np.ndarray, choices: Choices, log_probs: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The best choices of the rows `live` and their tokens, (b, w, c); the others have none.
-
-    c is as many as a step of beam search can take from one hypothesis.
-    """
-    s, (b, w, v) = run.settings, log_probs.shape
-    counts, tokens, divisors = choices
-    _check_vocabulary(int(tokens.max(initial=-1)), v)
-    rows = np.repeat(np.arange(len(live)), counts)
-    places = np.arange(len(tokens)) - np.repeat(np.cumsum(counts) - counts, counts)
-    scores = np.full((len(live), max(1, int(counts.max(initial=0)))), -np.inf)
-    flat = log_probs.reshape(-1, v)[live[rows], tokens].astype(np.float64)
-    scores[rows, places] = flat / divisors
-    valid = np.arange(scores.shape[1]) < counts[:, None]
-    if s.renormalize:
-        scores = _renormalized(scores, valid)
-    c = w * (1 + len(s.end_ids))
-    kept = first_largest(scores, c)
-    best, ids = np.full((b * w, c), -np.inf, np.float32), np.zeros((b * w, c), np.int32)
-    at = np.broadcast_to(live[:, None], kept.shape), np.arange(kept.shape[1])
-    best[at] = np.take_along_axis(scores, kept, axis=1)
-    table = np.zeros(scores.shape, np.int32)
-    table[rows, places] = tokens
-    ids[at] = np.take_along_axis(table, kept, axis=1)
-    return best.reshape(b, w, c), ids.reshape(b, w, c)
-
-
-def first_largest(x: np.ndarray, count: int) -> np.ndarray:
-    """Places of the largest numbers of each row, ascending; of equal ones the first. (rows, c)"""
-    rows, width = x.shape
-    if width <= count:
-        return np.broadcast_to(np.arange(width), x.shape)
-    least = np.partition(x, width - count, axis=1)[:, width - count, None]
-    above, equal = x > least, x == least
-    room = count - above.sum(axis=1, keepdims=True)
-    return np.nonzero(above | (equal & (np.cumsum(equal, axis=1) <= room)))[1].reshape(rows, count)
-
-
-def _renormalized(kept: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """log p over what is valid, (rows, c); all of it impossible means all equal."""
-    impossible = ~(kept > -np.inf).any(axis=1, keepdims=True)
-    kept = np.where(impossible, np.where(valid, 0.0, -np.inf), kept)
-    highest = np.where(valid.any(axis=1), kept.max(axis=1), 0.0)[:, None]
-    total = np.exp(kept - highest).sum(axis=1, keepdims=True)
-    return kept - highest - np.log(np.where(total > 0, total, 1.0))
-
-
-def _check_vocabulary(largest: int, vocab_size: int) -> None:
-    if largest >= vocab_size:
-        raise ValueError(
-            f"the constraint allows ids beyond the model's vocabulary of {vocab_size} tokens: it "
-            "was made with another vocabulary"
-        )
-
-
-def _permitted(run: _Run, rules: Any, log_probs: Any) -> np.ndarray:
-    """log-probabilities (b, w, v) under a constraint outside the graph."""
-    log_probs = _numpy(log_probs)
-    shape = log_probs.shape
-    flat = log_probs.reshape(-1, shape[-1]).astype(np.float64)
-    rescore = getattr(run.host, "rescore", None)
-    if rescore is not None:
-        flat = np.asarray(rescore(rules, flat), np.float64)
-    mask = np.asarray(run.host.allowed(rules))
-    if mask[:, shape[-1] :].any():
-        _check_vocabulary(mask.shape[1] - 1, shape[-1])
-    valid = np.zeros(flat.shape, bool)
-    valid[:, : mask.shape[1]] = mask[:, : shape[-1]]
-    kept = np.where(valid, flat, -np.inf)
-    if run.settings.renormalize:
-        kept = _renormalized(kept, valid)
-    return kept.reshape(shape).astype(np.float32)
 
 
 def _hypotheses(result: Any, run: _Run, constrained: bool) -> list[list[Hypothesis]]:

@@ -18,7 +18,8 @@ from bert4kexue.decoding import (
 )
 from bert4kexue.models import generation
 from bert4kexue.models.compilation import shapes_are_static
-from bert4kexue.models.generation import Generator, first_largest
+from bert4kexue.models.generation import Generator
+from bert4kexue.models.host_rules import first_largest
 from bert4kexue.ops.constraint_composition import GraphIntersection
 from bert4kexue.ops.lookahead import GraphLookAhead
 from bert4kexue.ops.token_constraints import GraphBannedWords
@@ -141,6 +142,16 @@ def test_samples_that_are_done_leave_the_batch_and_change_nothing(generator, mod
         expected = [each.score for each in alone]
         assert [each.score for each in mine] == pytest.approx(expected, abs=1e-4)
         assert len(mine[0].ids) == {5: 4, 6: 6}[first]
+
+
+@pytest.mark.parametrize("width", [2, 20])
+def test_nan_is_named_under_a_rule_outside(tree, width):
+    model = tiny_model(application="unilm", seed=3)
+    weights = model.get_weights()
+    model.set_weights([np.full_like(w, np.nan) for w in weights])
+    generator = Generator(model, end_token_id=END, jit_compile=False)
+    with pytest.raises(ValueError, match="the model gave NaN"):
+        generator.generate([SOURCE], constraint=tree, num_beams=width, max_new_tokens=MAXLEN)
 
 
 @given(
