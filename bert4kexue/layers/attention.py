@@ -42,7 +42,7 @@ class MultiHeadAttention(Rematerializable):
       shape (n, m), (b, n, m) or (b, h, n, m).
     - ``a_bias='order'``: integers (b or 1, n), the mask in short: a query sees the keys whose
       number is its own or less.
-    - ``p_bias='rotary'``: sinusoids (b or 1, n, key_size), interleaved.
+    - ``p_bias='rotary'``: sinusoids (b or 1, m, key_size), interleaved, for queries the first n.
 
     Keys that the value's mask hides are seen by no query. A row without a visible key gives finite
     numbers.

@@ -32,8 +32,13 @@ NO_POSITIONS = PositionBias()
 
 
 def _rotary(tensor: Any, query: Any, key: Any) -> tuple[Any, Any]:
-    query, key = apply_rotary_position_embeddings(tensor, query, key)
-    return query, key
+    n = query.shape[1]
+    if n is None or n == key.shape[1]:
+        query, key = apply_rotary_position_embeddings(tensor, query, key)
+        return query, key
+    # Fewer queries than keys are the first ones.
+    query = apply_rotary_position_embeddings(tensor[:, :n], query)
+    return query, apply_rotary_position_embeddings(tensor, key)
 
 
 POSITION_BIASES: dict[str | None, PositionBias] = {

@@ -20,9 +20,10 @@ import keras
 import numpy as np
 
 from bert4kexue.checkpoints.places import checkpoint_folder
-from bert4kexue.layers import GlobalAveragePooling1D
+from bert4kexue.layers import FirstToken, GlobalAveragePooling1D
 from bert4kexue.methods.vector_codes import Precision, check_precision, encoded, truncated, unit
 from bert4kexue.models.factory import build_transformer_model
+from bert4kexue.models.first_token import first_token_model
 from bert4kexue.models.inspection import inspect_checkpoint
 from bert4kexue.models.prediction import Batch, SortedPredictor
 from bert4kexue.text.vocab import load_vocab
@@ -71,9 +72,10 @@ class SentenceEncoder:
             raise ValueError(f"long={long!r}: choose one of {', '.join(get_args(Long))}")
         self.tokenizer, self.maxlen, self.long = tokenizer, maxlen, long
         self.dimensions: int = vector.shape[-1]
-        # The vector alone: a head of tokens beside it would cost more than the rest.
+        # The vector alone: a head of tokens beside it would cost more than the rest, and of [CLS]
+        # the last block need not be computed for the other tokens.
         self._predictor = SortedPredictor(
-            keras.Model(model.inputs, vector), tokens_per_batch=tokens_per_batch
+            first_token_model(keras.Model(model.inputs, vector)), tokens_per_batch=tokens_per_batch
         )
         self._lock = threading.Lock()
 
@@ -110,7 +112,7 @@ class SentenceEncoder:
             model = build_transformer_model(found, model=family, **head)
             vocabulary = load_vocab(found / "vocab.txt")
         if pooling == "cls":
-            model = keras.Model(model.inputs, model.outputs[0][:, 0])
+            model = keras.Model(model.inputs, FirstToken()(model.outputs[0]))
         elif pooling == "mean":
             model = keras.Model(model.inputs, GlobalAveragePooling1D()(model.outputs[0]))
         cased = any(

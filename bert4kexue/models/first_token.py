@@ -27,7 +27,7 @@ def first_token_model(model: keras.Model) -> keras.Model:
 
     Args:
         model: one output made of the first token. Anything but the plain post-norm block at its
-            end (biases of attention, rotary positions, conditional norms) is left as it is.
+            end (biases of attention, conditional norms) is left as it is.
 
     Returns:
         A model of the same layers; `model` itself where nothing can be saved.
@@ -53,10 +53,14 @@ def first_token_model(model: keras.Model) -> keras.Model:
     parts = [layers.get(match[1] + name) for name in _LAST]
     if not (isinstance(attention, MultiHeadAttention) and all(map(_plain, [attention, *parts]))):
         return model
-    if attention.return_attention_scores or attention.log_n_scaling or len(attention.input) != 3:
+    if attention.return_attention_scores or attention.log_n_scaling:
         return model
-    hidden = attention.input[0]
-    output = _FirstTokenOfBlock(attention, parts, above[::-1])(hidden)
+    called = attention._inbound_nodes[0].arguments.kwargs
+    p_bias = called.get("p_bias")
+    if called.get("a_bias") or p_bias not in (None, "rotary"):
+        return model
+    hidden, _, _, *positions = attention.input
+    output = _FirstTokenOfBlock(attention, parts, above[::-1], p_bias)([hidden, *positions])
     return keras.Model(model.inputs if len(model.inputs) > 1 else model.inputs[0], output)
 
 
@@ -69,27 +73,36 @@ def _plain(layer: Any) -> bool:
 
 
 class _FirstTokenOfBlock(keras.layers.Layer):
-    """From (b, n, H), what enters the last block, to what its first token becomes."""
+    """From [(b, n, H), rotary positions if any] to what the last block's first token becomes."""
 
-    def __init__(self, attention: Any, parts: list[Any], above: list[Any]) -> None:
+    def __init__(
+        self, attention: Any, parts: list[Any], above: list[Any], p_bias: str | None
+    ) -> None:
         super().__init__(name="First-Token-Of-Last-Block", dtype=attention.dtype_policy)
         self.attention, self.parts, self.above = attention, parts, above
+        self.p_bias = p_bias
         self.supports_masking = True
         self.built = True
 
-    def call(self, x: Any, mask: Any = None) -> Any:
+    def call(self, inputs: list[Any], mask: Any = None) -> Any:
+        x, *positions = inputs
         first = x[:, :1]
+        seen = mask[0] if mask is not None else None
+        attended = self.attention(
+            [first, x, x, *positions], mask=[None, seen, seen], p_bias=self.p_bias
+        )
         norm, feed_forward, last_norm = self.parts
-        first = norm(first + self.attention([first, x, x], mask=[None, mask, mask]))
+        first = norm(first + attended)
         first = last_norm(first + feed_forward(first))[:, 0]
         for layer in self.above:
             first = layer(first)
         return first
 
-    def compute_mask(self, x: Any, mask: Any = None) -> None:
+    def compute_mask(self, inputs: list[Any], mask: Any = None) -> None:
         """A vector has no mask."""
 
-    def compute_output_spec(self, x: Any, mask: Any = None) -> Any:
+    def compute_output_spec(self, inputs: list[Any], mask: Any = None) -> Any:
+        x = inputs[0]
         width = self.above[-1].units if self.above else x.shape[-1]
         dtype = self.above[-1].compute_dtype if self.above else self.compute_dtype
         return keras.KerasTensor((x.shape[0], width), dtype=dtype)
