@@ -22,7 +22,7 @@ from bert4kexue.cli.models import load_tokenizer
 from bert4kexue.decoding.lookahead import lcs_lengths
 from bert4kexue.methods.kgclue import LabelledQuestion, Triple, normalized
 from bert4kexue.methods.knowledge_base import split_meaning
-from bert4kexue.methods.similarity import encode
+from bert4kexue.methods.sentence_encoder import SentenceEncoder
 from bert4kexue.models import build_transformer_model
 
 
@@ -78,7 +78,8 @@ class Baselines:
         pairs = [self._about(question) for question in questions]
         texts = {rest for rest, _ in pairs} | {f.predicate for _, facts in pairs for f in facts}
         order = sorted(texts)
-        vectors = encode(model, load_tokenizer(self.model), order, batch_size=128, maxlen=64)
+        encoder = SentenceEncoder(model, load_tokenizer(self.model), maxlen=64, long="cut")
+        vectors = encoder.encode(order)
         place = {text: i for i, text in enumerate(order)}
         return [
             _best(

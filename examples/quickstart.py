@@ -81,12 +81,14 @@ def read_lines(name: str) -> list[str]:
 
 def show_nearest(model, tokenizer, queries: list[str]) -> None:
     """Print the three nearest sentences of the corpus to each query, with their cosines."""
-    from bert4kexue.methods.similarity import encode, nearest
+    from bert4kexue.methods.sentence_encoder import SentenceEncoder
+    from bert4kexue.methods.vector_index import VectorIndex
 
     corpus = read_lines("demo_corpus.txt")
     print(f"\n# Nearest of {len(corpus)} sentences")
-    vectors = encode(model, tokenizer, corpus)
-    found, cosines = nearest(encode(model, tokenizer, queries), vectors, k=3)
+    encoder = SentenceEncoder(model, tokenizer)
+    index = VectorIndex.build(encoder.encode(corpus))
+    found, cosines = index.search(encoder.encode(queries), k=3)
     for query, rows, scores in zip(queries, found, cosines, strict=True):
         print(query)
         for row, score in zip(rows, scores, strict=True):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bert4kexue.methods.similarity import encode
+from bert4kexue.methods.sentence_encoder import SentenceEncoder
 from bert4kexue.models import build_transformer_model
 from bert4kexue.tokenizers import Tokenizer
 
@@ -60,7 +60,7 @@ def vectors(model_folder: Path, texts: list[str]) -> np.ndarray:
     """Unit vectors (n, H) of a checkpoint with a pooler."""
     model = build_transformer_model(model_folder, model="roformer", with_pool="linear")
     tokenizer = Tokenizer(str(model_folder / "vocab.txt"), do_lower_case=True)
-    return encode(model, tokenizer, texts, batch_size=64)
+    return SentenceEncoder(model, tokenizer, long="cut").encode(texts)
 
 
 def features(data: Path, model_folder: Path, task: str, cache: Path | None = None) -> Features:

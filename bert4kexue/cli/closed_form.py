@@ -197,11 +197,12 @@ def _chunks(options: argparse.Namespace, texts: list[str] | None) -> Iterator[tu
     if not options.model:
         raise ValueError("--texts needs --model DIR, the checkpoint that makes vectors of them")
     family = find_family(options)
-    from bert4kexue.methods.similarity import encode
+    from bert4kexue.methods.sentence_encoder import SentenceEncoder
     from bert4kexue.models import build_transformer_model
 
     model = build_transformer_model(options.model, model=family, with_pool="linear")
     tokenizer = load_tokenizer(options.model)
+    encoder = SentenceEncoder(model, tokenizer, maxlen=options.maxlen, long="cut")
     for start in range(0, len(texts), 4096):
         part = texts[start : start + 4096]
-        yield start, encode(model, tokenizer, part, options.batch_size, options.maxlen)
+        yield start, encoder.encode(part, options.batch_size)

@@ -1,8 +1,8 @@
 """Every signature, both forms, on real sentences, served by a process that imports only TensorFlow.
 
-What it must answer is computed without the signatures: vectors by `encode`, the rest from the Keras
-model's outputs in NumPy, one row after the other. Where two candidates are closer than 1e-5 in the
-Keras model, either may be served, and its score is compared all the same.
+What it must answer is computed without the signatures: vectors by `SentenceEncoder`, the rest from
+the Keras model's outputs in NumPy, one row after the other. Where two candidates are closer than
+1e-5 in the Keras model, either may be served, and its score is compared all the same.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pytest
 from _graph_fuzz import fuzzed
 from _spans import spans_by_hand
 
-from bert4kexue.methods.similarity import encode
+from bert4kexue.methods.sentence_encoder import SentenceEncoder
 from bert4kexue.models import build_transformer_model
 from bert4kexue.models.prediction import SortedPredictor
 from bert4kexue.serving import export_service, signatures
@@ -184,8 +184,8 @@ def check_all(models, tokenizer, folder, tmp_path, texts):
     np.savez(tmp_path / "given.npz", **given)
     paths = [str(path) for path in (folder, tmp_path / "given.npz", tmp_path / "found.npz")]
     subprocess.run([sys.executable, "-c", SERVE, *paths, str(BATCH)], check=True)
-    vectors = encode(models["pooled"], tokenizer, texts, maxlen=MAXLEN)
-    other_vectors = encode(models["pooled"], tokenizer, others, maxlen=MAXLEN)
+    encoder = SentenceEncoder(models["pooled"], tokenizer, maxlen=MAXLEN, long="cut")
+    vectors, other_vectors = encoder.encode(texts), encoder.encode(others)
     cosines = np.sum(vectors * other_vectors, axis=1)
     worst = {key.partition("/")[0]: 0.0 for key in given}
     with np.load(tmp_path / "found.npz") as found:

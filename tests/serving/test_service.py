@@ -12,7 +12,7 @@ from _reference import random_checkpoint
 from _spans import spans_by_hand
 from _tiny import CONFIG
 
-from bert4kexue.methods.similarity import encode
+from bert4kexue.methods.sentence_encoder import SentenceEncoder
 from bert4kexue.models import build_transformer_model
 from bert4kexue.serving import check_export, export_service, service
 from bert4kexue.serving.signatures import (
@@ -89,7 +89,8 @@ def strings(texts):
 
 
 def test_both_forms_give_the_vectors_of_encode(served, model, tokenizer):
-    expected = encode(model, tokenizer, TEXTS)
+    encoder = SentenceEncoder(model, tokenizer)
+    expected = encoder.encode(TEXTS)
     batch = tokenizer.encode_batch(TEXTS)
     ids = served["vectors"](
         token_ids=tf.constant(batch.token_ids), segment_ids=tf.constant(batch.segment_ids)
@@ -99,7 +100,7 @@ def test_both_forms_give_the_vectors_of_encode(served, model, tokenizer):
         served["vectors_text"](text=strings(TEXTS))["vectors"], expected, atol=1e-5
     )
     both = served["cosine_text"](text=strings(TEXTS), second=strings(OTHERS))["cosine"]
-    pairs = np.sum(expected * encode(model, tokenizer, OTHERS), axis=1)
+    pairs = np.sum(expected * encoder.encode(OTHERS), axis=1)
     np.testing.assert_allclose(both, pairs, atol=1e-5)
 
 

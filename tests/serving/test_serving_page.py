@@ -16,7 +16,7 @@ import pytest
 from _sources import ROOT
 
 from bert4kexue.cli import main
-from bert4kexue.methods.similarity import encode
+from bert4kexue.methods.sentence_encoder import SentenceEncoder
 from bert4kexue.models import build_transformer_model
 from bert4kexue.text.wordpiece import Tokenizer
 
@@ -61,7 +61,8 @@ def exported(tmp_path_factory):
 @pytest.fixture(scope="module")
 def expected():
     model = build_transformer_model(SHIPPED, model="roformer", with_pool="linear")
-    return encode(model, Tokenizer(SHIPPED / "vocab.txt", do_lower_case=True), ASKED)
+    tokenizer = Tokenizer(SHIPPED / "vocab.txt", do_lower_case=True)
+    return SentenceEncoder(model, tokenizer).encode(ASKED)
 
 
 def test_the_folder_is_as_drawn(exported):

@@ -13,7 +13,7 @@ _REMEDY = "build it with with_pool='linear'"
 
 
 def sentence_vectors(model: keras.Model) -> Task:
-    """``vectors`` (b, H) of length one: what `bert4kexue.methods.similarity.encode` gives.
+    """``vectors`` (b, H) of length one: what `SentenceEncoder.encode` gives.
 
     Raises:
         ValueError: the model has no pooled output (b, H).
