@@ -8,7 +8,8 @@ Softmax stops where its scores alone would take more than --most-scores numbers.
 milliseconds, the slope of log time against log length over the upper half, and the first measured
 length from which on linear is the faster, beside the crossover that matrix products alone predict:
 2 n d multiplications a query and head against 2 f (d + 1), and 2 d f more for performer, whose
-features are products, and 128 (f + d) more for the causal form, the triangle within a chunk. The
+features are products, and for the causal form 128 (f + d) more, the triangle within a chunk, or
+128 (d + d) where its kernel is a polynomial of q . k. The
 worst ratio to softmax from twice that length on stands beside it: below 1, linear attention is
 never the slower there. `--store` keeps the numbers as JSON, `--json` prints them last.
 """
@@ -80,7 +81,8 @@ def summary(name: str, found: dict[str, dict[int, float]], d: int, causal: bool)
     fmap = feature_map(MAPS[name])
     f = fmap.size(d)
     products = 2 * f * (d + 1) + (2 * d * f if fmap.random else 0)
-    predicted = (products + (128 * (f + d) if causal else 0)) / (2 * d)
+    triangle = 128 * ((d if fmap.polynomial else f) + d)
+    predicted = (products + (triangle if causal else 0)) / (2 * d)
     ratios = {n: times[n] / softmaxes[n] for n in softmaxes}
     slower = [n for n in ratios if ratios[n] > 1]
     faster = [n for n in ratios if n > max(slower, default=0)]
@@ -102,7 +104,7 @@ def main() -> None:
     parser.add_argument("--maps", nargs="+", choices=MAPS, default=list(MAPS))
     args = parser.parse_args()
     h, d = args.heads, args.size
-    result: dict[str, dict[str, Any]] = {}
+    result: dict[str, Any] = {}
     for causal in (False, True):
         functions = {"softmax": softmax(causal)}
         functions |= {name: linear(MAPS[name], d, causal) for name in args.maps}
@@ -130,6 +132,7 @@ def main() -> None:
             print(form, name, what, flush=True)
     worst = [what["worst_beyond_twice"] for name, what in result["causal"].items() if name in MAPS]
     result["worst"] = {"causal": max((w for w in worst if w is not None), default=None)}
+    result["heads"] = h
     if args.store:
         args.store.write_text(json.dumps(result, indent=1) + "\n", "utf-8", newline="\n")
     if args.json:

@@ -24,7 +24,7 @@ from sentence_features import table_head, table_row
 
 from bert4kexue.analysis.flops import Shape, core_share
 from bert4kexue.cli.flops_bench import draw_shares, told
-from bert4kexue.models.layer_times import LayerTimes
+from bert4kexue.models.layer_times import LayerTimes, crossing
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -71,10 +71,11 @@ def layers_part(found: dict[str, Any]) -> list[str]:
 
 def maps_part(found: dict[str, Any]) -> list[str]:
     """Crossovers by map."""
+    heads = heads_of(found)
     page = [
-        "## Where linear attention pays, by map",
+        f"## Where linear attention pays, by map, {heads}",
         "",
-        "The attention core alone, one row, 12 heads of 64, float32, all kinds in turn in one "
+        f"The attention core alone, one row, {heads} of 64, float32, all kinds in turn in one "
         "process (`benchmarks/bench_linear_attention.py`). Predicted: by multiplications. "
         "Measured: the first length from which on linear attention was the faster. Worst: its time "
         "over softmax's at the measured lengths from twice the prediction on.",
@@ -99,6 +100,11 @@ def maps_part(found: dict[str, Any]) -> list[str]:
     return [*page, "", f"Lengths: {lengths}.", ""]
 
 
+def heads_of(found: dict[str, Any]) -> str:
+    """How many, in words."""
+    return "one head" if found["heads"] == 1 else f"{found['heads']} heads"
+
+
 def last_of(what: dict[str, Any]) -> int:
     """The longest length measured."""
     return max(int(n) for n in what["milliseconds"])
@@ -109,9 +115,9 @@ def long_part(found: dict[str, Any]) -> list[str]:
     measured, slopes = found["measured"], found["slopes"]
     lengths = sorted({int(n) for kind in measured.values() for n in kind})
     page = [
-        f"## Time and memory of long inputs, {found['heads']} heads",
+        f"## Time and memory of long inputs, {heads_of(found)}",
         "",
-        f"The core of {found['heads']} heads of 64, bidirectional, each number from a process of "
+        f"The core of {heads_of(found)} of 64, bidirectional, each number from a process of "
         "its own (`benchmarks/bench_long_attention.py`): milliseconds / megabytes beyond what the "
         "process held before. Chunked is exact softmax attention, 128 queries at a time. Slope: of "
         "log time over log length, the last three lengths.",
@@ -127,7 +133,20 @@ def long_part(found: dict[str, Any]) -> list[str]:
             )
         page.append(table_row(f"{n:,}", *cells))
     page.append(table_row("slope", *(f"{slopes[kind]:.2f}" for kind in measured)))
+    exact = [kind for kind in ("softmax", "chunked") if kind in measured]
+    page += ["", "From how many tokens on linear attention took less time, between the lengths:", ""]
+    page += table_head("map", *exact)
+    for kind in measured:
+        if kind not in ("softmax", "chunked", "fused"):
+            page.append(table_row(kind, *(passed(measured[kind], measured[x]) for x in exact)))
     return [*page, ""]
+
+
+def passed(linear: dict[str, Any], exact: dict[str, Any]) -> str:
+    """The length from which on one kind is faster than another, in words."""
+    both = sorted(int(n) for n in linear if n in exact)
+    ratios = [exact[str(n)]["seconds"] / linear[str(n)]["seconds"] for n in both]
+    return told(crossing(both, ratios), both[0], both[-1])
 
 
 def peers_part(found: dict[str, Any]) -> list[str]:

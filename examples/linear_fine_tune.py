@@ -159,13 +159,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--rows", type=int, default=3000, help="titles that topics are fitted on")
     parser.add_argument("--held-out", type=int, default=2000, help="titles that are reported on")
+    parser.add_argument("--maps", nargs="+", choices=MAPS, default=list(MAPS))
     parser.add_argument("--smoke", action="store_true", help="two maps, few steps, no data")
     args = parser.parse_args()
     if args.smoke:
         data, steps, names = made_up(), 3, ["softmax", "elu1"]
     else:
         data = read(ship_sets.data_folder(), args.rows, args.held_out)
-        steps, names = args.steps, list(MAPS)
+        steps, names = args.steps, args.maps
     setting = {"steps": steps, "rows": len(data["topic_labels"]), "batch": BATCH, "length": LENGTH}
     setting["held_out"] = len(data["held_out_labels"])
     results: dict[str, Any] = {"setting": setting, "maps": {}}

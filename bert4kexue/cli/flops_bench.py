@@ -135,23 +135,18 @@ def draw_shares(shape: flops.Shape, rows: Sequence[Any], path: str | os.PathLike
         times = [1000 * getattr(row, name) for row in rows]
         right.plot(lengths, times, "o-", label=label)
     right.set(xscale="log", yscale="log", xlabel="tokens", ylabel="milliseconds")
-    right.set_title("One layer; dotted: predicted crossovers")
-    for name, length in crossings.items():
+    right.set_title("One layer; vertical: crossovers by multiplications")
+    for (name, words), style in zip(_CROSSOVERS.items(), (":", "--", "-."), strict=True):
+        length = crossings[name]
         if lengths[0] <= length <= 2 * lengths[-1]:
-            right.axvline(length, linestyle=":", color="gray")
-            right.annotate(
-                name.replace("_", " "),
-                (length, right.get_ylim()[1]),
-                rotation=90,
-                fontsize=7,
-                ha="right",
-                va="top",
-            )
+            right.axvline(length, linestyle=style, color="gray", label=f"{words}, {length:,}")
     for axes in (left, right):
         axes.set_xticks(lengths, [f"{n:,}" for n in lengths], rotation=45, fontsize=8)
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+    left.legend(fontsize=8)
+    # Below and not among the lines, which go from corner to corner.
+    right.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     figure.savefig(path, dpi=110)
 
 

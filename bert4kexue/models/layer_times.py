@@ -130,10 +130,16 @@ def measured_crossovers(rows: Sequence[LayerTimes]) -> dict[str, float]:
         "quadratic_over_rest": [r.core / max(r.layer - r.core, 1e-12) for r in rows],
         "linear_cheaper": [r.layer / r.linear_layer for r in rows],
     }
-    return {name: _crossing([r.length for r in rows], ratios[name]) for name in ratios}
+    return {name: crossing([r.length for r in rows], ratios[name]) for name in ratios}
 
 
-def _crossing(lengths: list[int], ratios: list[float]) -> float:
+def crossing(lengths: list[int], ratios: list[float]) -> float:
+    """The length from which on a ratio stays above 1, as :func:`measured_crossovers` reads it.
+
+    Args:
+        lengths: ascending.
+        ratios: one for each.
+    """
     below = [i for i, ratio in enumerate(ratios) if ratio <= 1]
     if not below:
         return 0.0

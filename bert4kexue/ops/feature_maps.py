@@ -40,15 +40,16 @@ class _Kind:
     """How a kind computes.
 
     ``expand(map, x, frequencies)`` gives features (..., m) of x (..., d), or their logarithms when
-    ``exponential``. ``kernel(map, q, k)`` is the closed form (..., n, m) of q (..., n, d) and k.
-    ``signed`` features may be negative, though no kernel is.
+    ``exponential``. ``kernel(map, q, k)`` is the closed form (..., n, m) of q (..., n, d) and k;
+    ``polynomial(map, x)`` the same where it is a polynomial of x = q . k alone. ``signed`` features
+    may be negative, though no kernel is.
     """
 
     size: Callable[[FeatureMap, int], int]
     expand: Callable[[FeatureMap, Any, Any], Any]
     kernel: Callable[[FeatureMap, Any, Any], Any]
     exponential: bool = False
-    polynomial: bool = False
+    polynomial: Callable[[FeatureMap, Any], Any] | None = None
     signed: bool = False
 
 
@@ -77,7 +78,7 @@ class FeatureMap:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"feature map {self.kind!r} is unknown: choose one of {sorted(KINDS)}")
-        if not KINDS[self.kind].polynomial:
+        if not self.polynomial:
             if self.order is not None:
                 raise ValueError(
                     f"feature map {self.kind!r} has no order (got {self.order!r}): leave it out, "
@@ -125,6 +126,11 @@ class FeatureMap:
         return KINDS[self.kind].signed
 
     @property
+    def polynomial(self) -> bool:
+        """Whether the kernel is a polynomial of q . k, and the features are monomials."""
+        return KINDS[self.kind].polynomial is not None
+
+    @property
     def by_feature(self) -> bool:
         """Whether each feature is normalized over the keys by itself, and not each row."""
         return self.kind == "dsoftmax"
@@ -150,6 +156,53 @@ class FeatureMap:
         ``frequencies`` (m, d) are performer's.
         """
         return KINDS[self.kind].expand(self, x, frequencies)
+
+    def log_keys(self, key: Any, frequencies: Any, real: Any, low: float) -> Any:
+        """As :meth:`expand` of an exponential map, and ``low`` where ``real`` (..., 1) is False.
+
+        What depends on the token alone goes into the product with performer's frequencies as one
+        more channel: no pass over the features.
+        """
+        if not self.random:
+            return ops.where(real, key, low)
+        constant = ops.where(real, self._constant(key), low)
+        key = ops.concatenate([ops.where(real, key, 0.0), constant], axis=-1)
+        rows = ops.cast(frequencies, key.dtype)
+        return _product(key, ops.concatenate([rows, ops.ones_like(rows[:, :1])], axis=-1))
+
+    def log_queries(self, query: Any, frequencies: Any) -> Any:
+        """As :meth:`expand` of an exponential map, but for a constant of each token.
+
+        It cancels wherever a row of weights is normalized.
+        """
+        return _product(query, ops.cast(frequencies, query.dtype)) if self.random else query
+
+    def monomials(self, x: Any) -> Any:
+        """Features (..., m) of a polynomial map without the weights of :meth:`weights`."""
+        return _monomials(self, x)
+
+    def weights(self, d: int) -> np.ndarray:
+        """Weights (m,) with which products of :meth:`monomials` add up to the kernel."""
+        return _weights(self, d)
+
+    def lengths(self, x: Any) -> Any:
+        """Lengths (..., 1) of the features of x (..., d): the root of the kernel of x and itself.
+
+        Raises:
+            ValueError: the map is not signed; nothing asks for the lengths of others.
+        """
+        squares = ops.sum(ops.square(x), axis=-1, keepdims=True)
+        polynomial = KINDS[self.kind].polynomial
+        if polynomial is not None:
+            return ops.sqrt(polynomial(self, squares))
+        if not self.signed:
+            raise ValueError(f"feature map {self.kind!r} has no signed features")
+        return ops.sqrt(1.0 + ops.cast(squares > 0, x.dtype))  # 1 and a unit vector
+
+    def _constant(self, x: Any) -> Any:
+        """What a token adds to the logarithm of each of performer's features."""
+        m = self.size(x.shape[-1])
+        return -ops.sum(ops.square(x), axis=-1, keepdims=True) / 2 - math.log(m) / 2
 
     def kernel(self, query: Any, key: Any) -> Any:
         """The kernel itself, (..., n, m) for queries (..., n, d) and keys (..., m, d).
@@ -244,9 +297,7 @@ def _with_one(fmap: FeatureMap, x: Any, _: Any) -> Any:
 
 def _performer(fmap: FeatureMap, x: Any, frequencies: Any) -> Any:
     """log phi_r(x) = w_r . x - |x|^2 / 2 - ln(m) / 2."""
-    projected = ops.matmul(x, ops.transpose(ops.cast(frequencies, x.dtype)))
-    norm = ops.sum(ops.square(x), axis=-1, keepdims=True) / 2
-    return projected - norm - math.log(projected.shape[-1]) / 2
+    return fmap.log_queries(x, frequencies) + fmap._constant(x)
 
 
 # --- polynomials --------------------------------------------------------------------------------
@@ -260,43 +311,60 @@ def _degrees(fmap: FeatureMap) -> list[float]:
     return [math.perm(n, i) / n**i for i in range(n + 1)]  # C(n, i) / n^i * i!
 
 
-def _monomials(fmap: FeatureMap, x: Any, _: Any) -> Any:
-    """Every monomial of degree up to n, each with the root of its weight in the kernel.
+def _monomials(fmap: FeatureMap, x: Any) -> Any:
+    """Every monomial of degree up to n.
 
     In the order used, the monomials of degree i whose smallest factor is x_j or a later one are a
     run at the end. So those of degree i + 1 that begin with x_j are x_j times that run: slices, no
     gathering.
     """
-    d = x.shape[-1]
-    coefficients = _degrees(fmap)
-    level, counts = x, np.eye(d, dtype=int)  # counts: the powers of each monomial
-    parts = [ops.ones_like(x[..., :1]) * math.sqrt(coefficients[0]), x * math.sqrt(coefficients[1])]
+    parts, level = [ops.ones_like(x[..., :1]), x], x
     for degree in range(2, (fmap.order or 2) + 1):
-        total = counts.shape[0]
-        runs = [math.comb(d - j + degree - 2, degree - 1) for j in range(d)]
-        level = ops.concatenate(
-            [x[..., j : j + 1] * level[..., total - run :] for j, run in enumerate(runs)], axis=-1
-        )
-        counts = np.concatenate(
-            [np.eye(d, dtype=int)[j] + counts[total - run :] for j, run in enumerate(runs)]
-        )
-        factorials = np.array([float(math.factorial(i)) for i in range(degree + 1)])
-        weights = coefficients[degree] / np.prod(factorials[counts], axis=1)
-        parts.append(level * ops.convert_to_tensor(np.sqrt(weights), dtype=x.dtype))
+        if degree > 2:
+            level = ops.concatenate(parts[-x.shape[-1] :], axis=-1)
+        runs = _runs(x.shape[-1], degree)
+        parts += [x[..., j : j + 1] * level[..., runs[0] - run :] for j, run in enumerate(runs)]
     return ops.concatenate(parts, axis=-1)
 
 
-def _taylor(fmap: FeatureMap, q: Any, k: Any) -> Any:
-    x = _product(q, k)
+def _runs(d: int, degree: int) -> list[int]:
+    """How many monomials of a degree begin with each of the d variables."""
+    return [math.comb(d - j + degree - 2, degree - 1) for j in range(d)]
+
+
+def _weights(fmap: FeatureMap, d: int) -> np.ndarray:
+    """The weight of each monomial's square in the kernel: c_i / prod of factorials of powers."""
+    coefficients = _degrees(fmap)
+    powers = np.eye(d, dtype=int)  # of each monomial of a degree
+    weights = [np.full(1, coefficients[0]), np.full(d, coefficients[1])]
+    for degree in range(2, (fmap.order or 2) + 1):
+        total = len(powers)
+        powers = np.concatenate(
+            [
+                np.eye(d, dtype=int)[j] + powers[total - run :]
+                for j, run in enumerate(_runs(d, degree))
+            ]
+        )
+        factorials = np.array([float(math.factorial(i)) for i in range(degree + 1)])
+        weights.append(coefficients[degree] / np.prod(factorials[powers], axis=1))
+    return np.concatenate(weights)
+
+
+def _weighted_monomials(fmap: FeatureMap, x: Any, _: Any) -> Any:
+    roots = np.sqrt(_weights(fmap, x.shape[-1]))
+    return _monomials(fmap, x) * ops.convert_to_tensor(roots, dtype=x.dtype)
+
+
+def _taylor(fmap: FeatureMap, x: Any) -> Any:
     total = ops.ones_like(x)
     for i in range(fmap.order or 2, 0, -1):
         total = 1.0 + total * x / i
     return total
 
 
-def _limit(fmap: FeatureMap, q: Any, k: Any) -> Any:
+def _limit(fmap: FeatureMap, x: Any) -> Any:
     n = fmap.order or 2
-    return (1.0 + _product(q, k) / n) ** n
+    return (1.0 + x / n) ** n
 
 
 def _combinations(fmap: FeatureMap, d: int) -> int:
@@ -335,9 +403,17 @@ KINDS: dict[str, _Kind] = {
         exponential=True,
     ),
     "taylor": _Kind(
-        size=_combinations, expand=_monomials, kernel=_taylor, polynomial=True, signed=True
+        size=_combinations,
+        expand=_weighted_monomials,
+        kernel=lambda fmap, q, k: _taylor(fmap, _product(q, k)),
+        polynomial=_taylor,
+        signed=True,
     ),
     "limit": _Kind(
-        size=_combinations, expand=_monomials, kernel=_limit, polynomial=True, signed=True
+        size=_combinations,
+        expand=_weighted_monomials,
+        kernel=lambda fmap, q, k: _limit(fmap, _product(q, k)),
+        polynomial=_limit,
+        signed=True,
     ),
 }

@@ -3,11 +3,13 @@
     o_i = phi(q_i)^T S_i / phi(q_i)^T z_i,   S_i = sum_j phi(k_j) v_j^T,   z_i = sum_j phi(k_j)
 
 with j over the keys that query i sees. z is kept as S's last column, since it is the S of values
-that are all 1. Which keys are seen is one of three structures:
+that are all 1; in padding that 1 is a zero, and so are the values. Which keys are seen is one of
+three structures:
 
 - all of them (bidirectional);
 - those up to i (causal): blocks in turn, each block in chunks; earlier chunks come in as their S,
-  the own one as a triangle of products. Exact, and no more numbers than O(n);
+  the own one as a triangle of products, or, where the kernel is a polynomial of q . k, of that: d
+  products and not f. Exact, and no more numbers than O(n);
 - a prefix that sees itself whole, then causal (UniLM): two sums.
 
 Exponential features are divided by a running maximum over the keys, feature by feature; queries
@@ -45,8 +47,9 @@ class LinearState(NamedTuple):
     """What a query needs of all keys before it; its size does not depend on their number.
 
     ``sums`` (b, h, f, e + 1) are S and, in the last column, z, of features divided by
-    exp(``peak``), (b, h, f); the peak of maps that are not exponential means nothing. ``lengths``
-    (b, h, 1) are the sum of |phi(k)| of signed features, and zeros for others.
+    exp(``peak``), (b, h, f); the peak of maps that are not exponential means nothing. Monomials
+    have their weights in the sums, and queries theirs without. ``lengths`` (b, h, 1) are the sum of
+    |phi(k)| of signed features, and zeros for others.
     """
 
     sums: Any
@@ -95,16 +98,16 @@ def linear_attention(
     """
     dtype = value.dtype
     phi = _Phi(feature_map, frequencies)
-    query, key, value, real = _by_head(query, key, value, key_mask)
+    query, key, value = _by_head(query, key, value, key_mask)
     if state is None:
         b, h = ops.shape(key)[:2]
         state = empty_state(b, h, feature_map.size(key.shape[-1]), value.shape[-1] - 1, key.dtype)
     if causal:
-        output, last = _causal(phi, query, key, value, real, state)
+        output, last = _causal(phi, query, key, value, state)
         if prefix is not None:
-            output = _with_prefix(phi, query, key, value, real, state, prefix, output)
+            output = _with_prefix(phi, query, key, value, state, prefix, output)
     else:
-        last = _gather(phi, key, value, real, state)
+        last = _gather(phi, key, value, state)
         output = _read(phi, query, last)
     return ops.cast(ops.transpose(output, (0, 2, 1, 3)), dtype), last
 
@@ -134,8 +137,8 @@ def linear_step(
     """
     dtype = value.dtype
     phi = _Phi(feature_map, frequencies)
-    query, key, value, real = _by_head(query, key, value, key_mask)
-    state = _add(phi, state, key, value, real)
+    query, key, value = _by_head(query, key, value, key_mask)
+    state = _add(phi, state, key, value)
     output = _read_block(phi, query, state)
     return ops.cast(ops.transpose(output, (0, 2, 1, 3)), dtype), state
 
@@ -146,39 +149,63 @@ class _Phi(NamedTuple):
     map: FeatureMap
     frequencies: Any
 
-    def keys(self, key: Any, real: Any, peak: Any) -> tuple[Any, Any]:
-        """Features (b, h, m, f) of keys, zeros for padding, and the new peak (b, h, f)."""
-        features = self.map.expand(key, self.frequencies)
-        if self.map.exponential:
-            seen = ops.where(real > 0, features, _LOW)
-            peak = ops.maximum(peak, ops.max(ops.stop_gradient(seen), axis=2))
-            features = ops.exp(seen - peak[:, :, None])
-        # Not a product: a padded token's feature may be infinite.
-        return ops.where(real > 0, features, 0.0), peak
+    def keys(self, key: Any, value: Any, peak: Any) -> tuple[Any, Any]:
+        """Features (b, h, m, f) of keys and the new peak (b, h, f).
+
+        Those of a padded key are numbers of which nothing is asked: its values are zeros.
+        """
+        if self.map.polynomial:
+            return self.map.monomials(key), peak
+        if not self.map.exponential:
+            return self.map.expand(key, self.frequencies), peak
+        logs = self.map.log_keys(key, self.frequencies, _real(value), _LOW)
+        peak = ops.maximum(peak, ops.max(ops.stop_gradient(logs), axis=2))
+        return ops.exp(logs - peak[:, :, None]), peak
 
     def queries(self, query: Any, peak: Any) -> Any:
         """Features (b, h, n, f) of queries, each times exp(peak) / its row's largest."""
-        features = self.map.expand(query, self.frequencies)
+        if self.map.polynomial:
+            return self.map.monomials(query)
         if not self.map.exponential:
-            return features
+            return self.map.expand(query, self.frequencies)
+        logs = self.map.log_queries(query, self.frequencies)
         if not self.map.by_feature:
-            features = features + peak[:, :, None]
-        highest = ops.stop_gradient(ops.max(features, axis=-1, keepdims=True))
-        features = ops.exp(features - highest)
+            logs = logs + peak[:, :, None]
+        highest = ops.stop_gradient(ops.max(logs, axis=-1, keepdims=True))
+        features = ops.exp(logs - highest)
         if self.map.by_feature:
             features = features / ops.sum(features, axis=-1, keepdims=True)
         return features
 
-    def lengths(self, features: Any) -> Any:
-        """|phi| of each token, (..., 1), of signed features; nothing trains by them."""
-        squares = ops.sum(ops.square(ops.stop_gradient(features)), axis=-1, keepdims=True)
-        return ops.sqrt(squares)
+    def sums(self, features: Any, value: Any, d: int) -> Any:
+        """Sums (..., f, e + 1) over the keys of their features times their values.
 
-    def least(self, asked: Any, lengths: Any) -> Any:
-        """What a denominator has to reach: queries' features, and the sum of |phi| of the keys."""
+        d is the size of a key.
+        """
+        sums = ops.matmul(ops.swapaxes(features, -1, -2), value)
+        if self.map.polynomial:
+            # Here and not on the features: these are fewer numbers.
+            weights = self.map.weights(d)
+            sums = sums * ops.convert_to_tensor(weights[:, None], dtype=sums.dtype)
+        return sums
+
+    def triangle(self, query: Any, key: Any, asked: Any, features: Any) -> Any:
+        """The kernel (..., n, n) of a chunk's queries and keys, never negative."""
+        if self.map.polynomial:
+            return self.map.kernel(query, key)
+        weights = ops.matmul(asked, ops.swapaxes(features, -1, -2))
+        return ops.relu(weights) if self.map.signed else weights
+
+    def lengths(self, key: Any, value: Any) -> Any:
+        """|phi| of each key, (..., 1), of signed features; nothing trains by them."""
+        return ops.where(_real(value), self.map.lengths(ops.stop_gradient(key)), 0.0)
+
+    def least(self, query: Any, lengths: Any) -> Any:
+        """What a denominator has to reach: the queries, and the sum of |phi| of the keys."""
         if not self.map.signed:
             return _TINY
-        return ops.maximum(ROUNDING * self.lengths(asked) * lengths, _TINY)
+        asked = self.map.lengths(ops.stop_gradient(query))
+        return ops.maximum(ROUNDING * asked * lengths, _TINY)
 
     def block(self, key: Any) -> int:
         """How many tokens' features are held at once: a multiple of the chunk."""
@@ -186,25 +213,31 @@ class _Phi(NamedTuple):
         return max(1, held // _CHUNK) * _CHUNK
 
 
-def _by_head(query: Any, key: Any, value: Any, key_mask: Any) -> tuple[Any, Any, Any, Any]:
-    """(b, h, n, d) each, values with a column of ones, and real keys (b, 1, m, 1) as ones."""
+def _by_head(query: Any, key: Any, value: Any, key_mask: Any) -> tuple[Any, Any, Any]:
+    """(b, h, n, d) each, values with a column of ones; of a padded key all are zeros."""
     query, key, value = (
         ops.transpose(at_least_float32(x), (0, 2, 1, 3)) for x in (query, key, value)
     )
-    ones = ops.ones_like(value[..., :1])
-    value = ops.concatenate([value, ones], axis=-1)  # (b, h, m, e + 1)
+    value = ops.concatenate([value, ops.ones_like(value[..., :1])], axis=-1)  # (b, h, m, e + 1)
     if key_mask is None:
-        return query, key, value, ones[:, :1]
-    return query, key, value, ops.cast(key_mask, ones.dtype)[:, None, :, None]
+        return query, key, value
+    real = ops.cast(key_mask, "bool")[:, None, :, None]
+    # Not a product: what stands in padding may be infinite.
+    return query, ops.where(real, key, 0.0), ops.where(real, value, 0.0)
 
 
-def _add(phi: _Phi, state: LinearState, key: Any, value: Any, real: Any) -> LinearState:
+def _real(value: Any) -> Any:
+    """Booleans (..., m, 1): the column of ones is zero where a key is padding."""
+    return value[..., -1:] > 0
+
+
+def _add(phi: _Phi, state: LinearState, key: Any, value: Any) -> LinearState:
     """The state after a block of keys."""
-    features, peak = phi.keys(key, real, state.peak)
-    new = ops.matmul(ops.swapaxes(features, -1, -2), value)  # (b, h, f, e + 1)
+    features, peak = phi.keys(key, value, state.peak)
+    new = phi.sums(features, value, key.shape[-1])  # (b, h, f, e + 1)
     lengths = state.lengths
     if phi.map.signed:
-        lengths = lengths + ops.sum(phi.lengths(features), axis=2)
+        lengths = lengths + ops.sum(phi.lengths(key, value), axis=2)
     return LinearState(_rescaled(phi, state, peak) + new, peak, lengths)
 
 
@@ -219,7 +252,7 @@ def _read_block(phi: _Phi, query: Any, state: LinearState) -> Any:
     features = phi.queries(query, state.peak)
     if phi.map.by_feature:
         return _divided_by_feature(features, state.sums[..., -1][:, :, None]) @ state.sums[..., :-1]
-    least = phi.least(features, state.lengths[:, :, None])
+    least = phi.least(query, state.lengths[:, :, None])
     return _divided(ops.matmul(features, state.sums), least)
 
 
@@ -233,10 +266,10 @@ def _divided_by_feature(features: Any, totals: Any) -> Any:
 
 
 def _causal_block(
-    phi: _Phi, query: Any, key: Any, value: Any, real: Any, state: LinearState, chunk: Any
+    phi: _Phi, query: Any, key: Any, value: Any, state: LinearState, chunk: Any
 ) -> tuple[Any, LinearState]:
     """A block of whole chunks: the output (b, h, n, e) and the state after it."""
-    features, peak = phi.keys(key, real, state.peak)
+    features, peak = phi.keys(key, value, state.peak)
     sums = _rescaled(phi, state, peak)
     asked = phi.queries(query, peak)
     b, h, n = ops.shape(value)[:3]
@@ -246,51 +279,46 @@ def _causal_block(
     def chunks(x: Any) -> Any:
         return ops.reshape(x, (b, h, count, chunk, x.shape[-1]))
 
-    features, asked, value = chunks(features), chunks(asked), chunks(value)
-    own = ops.matmul(ops.swapaxes(features, -1, -2), value)  # (b, h, count, f, e + 1)
+    query, key, value, features, asked = map(chunks, (query, key, value, features, asked))
+    own = phi.sums(features, value, key.shape[-1])  # (b, h, count, f, e + 1)
+    one = isinstance(count, int) and count == 1
     # Sums over earlier chunks as a product: cumsum less the own chunk would cancel digits.
     earlier = ops.cast(_below(count, strictly=True), own.dtype)
-    before = ops.matmul(earlier, ops.reshape(own, (b, h, count, f * e)))
-    before = sums[:, :, None] + ops.reshape(before, (b, h, count, f, e))
+    before = sums[:, :, None]
+    if not one:
+        of_block = ops.matmul(earlier, ops.reshape(own, (b, h, count, f * e)))
+        before = before + ops.reshape(of_block, (b, h, count, f, e))
     lower = _below(chunk)
     if phi.map.by_feature:
         totals = before[..., -1][..., None, :] + ops.matmul(
             ops.cast(lower, features.dtype), features
         )
         asked = _divided_by_feature(asked, totals)
-    weights = ops.where(lower, ops.matmul(asked, ops.swapaxes(features, -1, -2)), 0.0)
+    weights = ops.where(lower, phi.triangle(query, key, asked, features), 0.0)
     lengths, least = state.lengths, _TINY
     if phi.map.signed:
-        weights = ops.relu(weights)
-        each = ops.sum(phi.lengths(features), axis=3)  # (b, h, count, 1)
+        each = ops.sum(phi.lengths(key, value), axis=3)  # (b, h, count, 1)
         before_each = state.lengths[:, :, None] + ops.matmul(earlier, each)
-        least = phi.least(asked, before_each[:, :, :, None])
+        least = phi.least(query, before_each[:, :, :, None])
         lengths = lengths + ops.sum(each, axis=2)
     mixed = ops.matmul(asked, before) + ops.matmul(weights, value)
     output = mixed[..., :-1] if phi.map.by_feature else _divided(mixed, least)
-    last = LinearState(sums + ops.sum(own, axis=2), peak, lengths)
+    last = LinearState(sums + (own[:, :, 0] if one else ops.sum(own, axis=2)), peak, lengths)
     return ops.reshape(output, (b, h, n, e - 1)), last
 
 
 def _with_prefix(
-    phi: _Phi,
-    query: Any,
-    key: Any,
-    value: Any,
-    real: Any,
-    state: LinearState,
-    prefix: Any,
-    output: Any,
+    phi: _Phi, query: Any, key: Any, value: Any, state: LinearState, prefix: Any, output: Any
 ) -> Any:
     """The causal output, with that of a prefix's queries over the whole prefix put in."""
-    inside = ops.cast(prefix, real.dtype)[:, None, :, None]  # (b, 1, n, 1)
+    inside = ops.cast(prefix, "bool")[:, None, :, None]  # (b, 1, n, 1)
 
     def whole() -> Any:
-        held = _gather(phi, key, value, real * inside, state)
-        return ops.where(inside > 0, _read(phi, query, held), output)
+        held = _gather(phi, key, ops.where(inside, value, 0.0), state)
+        return ops.where(inside, _read(phi, query, held), output)
 
     # A prefix of one token, as every language model has it, is causal already.
-    longer = ops.any(inside[:, :, 1:] > 0) if inside.shape[2] != 1 else False
+    longer = ops.any(inside[:, :, 1:]) if inside.shape[2] != 1 else False
     return output if longer is False else ops.cond(longer, whole, lambda: output)
 
 
@@ -302,12 +330,12 @@ def _below(n: Any, strictly: bool = False) -> Any:
     return places[None, :] <= places[:, None]
 
 
-def _gather(phi: _Phi, key: Any, value: Any, real: Any, state: LinearState) -> LinearState:
+def _gather(phi: _Phi, key: Any, value: Any, state: LinearState) -> LinearState:
     """The state after all keys, block by block."""
     n, size = ops.shape(key)[2], phi.block(key)
     if isinstance(n, int) and n <= size:
-        return _add(phi, state, key, value, real)
-    together, parts = joined(key, value, real)
+        return _add(phi, state, key, value)
+    together, parts = joined(key, value)
 
     def body(carry: Any, block: Any) -> tuple[Any, Any]:
         after = tuple(_add(phi, LinearState(*carry), *parts(block)))
@@ -327,23 +355,23 @@ def _read(phi: _Phi, query: Any, state: LinearState) -> Any:
 
 
 def _causal(
-    phi: _Phi, query: Any, key: Any, value: Any, real: Any, state: LinearState
+    phi: _Phi, query: Any, key: Any, value: Any, state: LinearState
 ) -> tuple[Any, LinearState]:
     """As :func:`_causal_block` for any length, block by block."""
     n, size = ops.shape(query)[2], phi.block(query)
     chunk = smaller(_CHUNK, n)
     size = even(size, n, chunk)
     if isinstance(n, int) and n <= size:
-        q, k, v, r = (_lengthened(x, size - n) for x in (query, key, value, real))
-        output, last = _causal_block(phi, q, k, v, r, state, chunk)
+        q, k, v = (_lengthened(x, size - n) for x in (query, key, value))
+        output, last = _causal_block(phi, q, k, v, state, chunk)
         return output[:, :, :n], last
-    together, parts = joined(query, key, value, real)
+    together, parts = joined(query, key, value)
     blocks = in_blocks(together, size)
     b, h = ops.shape(query)[:2]
 
     def body(carry: Any, block: Any) -> tuple[Any, Any]:
-        q, k, v, r = parts(block)
-        output, after = _causal_block(phi, q, k, v, r, LinearState(*carry[1:]), chunk)
+        q, k, v = parts(block)
+        output, after = _causal_block(phi, q, k, v, LinearState(*carry[1:]), chunk)
         return (output, *after), (output, *after)
 
     # The output is carried too, and read by nobody: on TensorFlow a scan gives what it carries.
