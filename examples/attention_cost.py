@@ -89,10 +89,12 @@ def maps_part(found: dict[str, Any]) -> list[str]:
                 page.append(table_row(form, name, *["-"] * 4, slope))
                 continue
             worst, measured = what["worst_beyond_twice"], what["faster_from"]
+            lengths = [int(n) for n in what["milliseconds"]]
+            crossed = "not by " + f"{lengths[-1]:,}" if measured is None else f"{measured:,}"
             cells = (
                 f"{what['features']:,}",
                 f"{what['predicted']:,.0f}",
-                "not by " + f"{last_of(what):,}" if measured is None else f"{measured:,}",
+                f"{measured:,} or less" if measured == lengths[0] else crossed,
                 "not reached" if worst is None else f"{worst:.2f}",
             )
             page.append(table_row(form, name, *cells, slope))
@@ -103,11 +105,6 @@ def maps_part(found: dict[str, Any]) -> list[str]:
 def heads_of(found: dict[str, Any]) -> str:
     """How many, in words."""
     return "one head" if found["heads"] == 1 else f"{found['heads']} heads"
-
-
-def last_of(what: dict[str, Any]) -> int:
-    """The longest length measured."""
-    return max(int(n) for n in what["milliseconds"])
 
 
 def long_part(found: dict[str, Any]) -> list[str]:
@@ -134,7 +131,11 @@ def long_part(found: dict[str, Any]) -> list[str]:
         page.append(table_row(f"{n:,}", *cells))
     page.append(table_row("slope", *(f"{slopes[kind]:.2f}" for kind in measured)))
     exact = [kind for kind in ("softmax", "chunked") if kind in measured]
-    page += ["", "From how many tokens on linear attention took less time, between the lengths:", ""]
+    page += [
+        "",
+        "From how many tokens on linear attention took less time, between the lengths:",
+        "",
+    ]
     page += table_head("map", *exact)
     for kind in measured:
         if kind not in ("softmax", "chunked", "fused"):
@@ -170,7 +171,7 @@ def peers_part(found: dict[str, Any]) -> list[str]:
             cells = []
             for name in names:
                 ratio = (
-                    "" if name == "ours" or name not in ms else f" ({ms[name] / ms['ours']:.1f})"
+                    "" if name == "ours" or name not in ms else f" ({ms[name] / ms['ours']:.2f})"
                 )
                 cells.append(f"{ms[name]:,.1f}{ratio}" if name in ms else "-")
             page.append(table_row(form, f"{int(n):,}", *cells))

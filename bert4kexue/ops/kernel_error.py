@@ -76,14 +76,18 @@ def kernel_error(
     dots = query @ key.T
     visible = np.tri(len(dots), dtype=bool) if causal else np.ones(dots.shape, bool)
     exact = _softmax(np.where(visible, dots, -np.inf))
-    linear = _weights(fmap, query, key, visible, seed)
+    products = _products(fmap, query, key, visible, seed)
+    # No kernel is negative: what is, is rounding. Cut off, it would count in the rank.
+    clipped = np.maximum(products, 0.0) if fmap.signed else products
+    totals = np.maximum(clipped.sum(1, keepdims=True), 1e-30)
+    linear = clipped / totals
     wanted = exact @ value
     return KernelError(
         output=float(np.linalg.norm(linear @ value - wanted) / np.linalg.norm(wanted)),
         rows=float(np.abs(linear - exact).sum(1).max()),
         bound=_bound(fmap, dots[visible]),
         deviation=_deviation(fmap, query, key, visible),
-        rank=attention_rank(linear),
+        rank=attention_rank(products / totals),
         softmax_rank=attention_rank(exact),
     )
 
@@ -97,10 +101,10 @@ def attention_rank(weights: Any) -> int:
     return int(np.linalg.matrix_rank(np.asarray(weights, np.float64)))
 
 
-def _weights(
+def _products(
     fmap: FeatureMap, query: np.ndarray, key: np.ndarray, visible: np.ndarray, seed: int
 ) -> np.ndarray:
-    """The whole matrix of linear weights (n, n), from the features, which are float32.
+    """Linear weights (n, n) before rows are normalized, from the features, which are float32.
 
     JAX has no float64 unless told so; errors below 1e-7 are the features' rounding.
     """
@@ -121,10 +125,7 @@ def _weights(
         left = np.exp(left - left.max(1, keepdims=True))
     if fmap.by_feature:
         left = left / left.sum(1, keepdims=True) / (visible @ right)
-    weights = (left @ right.T) * visible
-    if fmap.signed:  # no kernel is negative: what is, is rounding
-        weights = np.maximum(weights, 0.0)
-    return weights / np.maximum(weights.sum(1, keepdims=True), 1e-30)
+    return (left @ right.T) * visible
 
 
 def _softmax(x: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bert4kexue.ops.feature_maps import feature_map
 from bert4kexue.ops.kernel_error import attention_rank, kernel_error
 
 
@@ -58,6 +59,8 @@ def test_ranks_are_those_of_the_post():
     assert attention_rank(query @ key.T) == bidirectional.rank == 4
     assert bidirectional.softmax_rank == 64
     assert kernel_error(query, key, value, "elu1", causal=True).rank == 64
+    # Weights of 0 come out negative in places, by rounding: no rank comes of it.
+    assert kernel_error(*head(1.0, d=16), "limit").rank == feature_map("limit").size(16)
 
 
 def test_only_performer_has_a_deviation_and_it_shrinks_with_the_features():
