@@ -31,6 +31,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from bert4kexue.ops.monomials import monomial_weights, monomials
+
 #: More features than this are refused: a state of m x d numbers a head would dwarf its inputs.
 MAX_FEATURES = 16384
 
@@ -179,11 +181,11 @@ class FeatureMap:
 
     def monomials(self, x: Any) -> Any:
         """Features (..., m) of a polynomial map without the weights of :meth:`weights`."""
-        return _monomials(self, x)
+        return monomials(x, self.order or 2)
 
     def weights(self, d: int) -> np.ndarray:
         """Weights (m,) with which products of :meth:`monomials` add up to the kernel."""
-        return _weights(self, d)
+        return monomial_weights(d, _degrees(self))
 
     def lengths(self, x: Any) -> Any:
         """Lengths (..., 1) of the features of x (..., d): the root of the kernel of x and itself.
@@ -311,48 +313,9 @@ def _degrees(fmap: FeatureMap) -> list[float]:
     return [math.perm(n, i) / n**i for i in range(n + 1)]  # C(n, i) / n^i * i!
 
 
-def _monomials(fmap: FeatureMap, x: Any) -> Any:
-    """Every monomial of degree up to n.
-
-    In the order used, the monomials of degree i whose smallest factor is x_j or a later one are a
-    run at the end. So those of degree i + 1 that begin with x_j are x_j times that run: slices, no
-    gathering.
-    """
-    parts, level = [ops.ones_like(x[..., :1]), x], x
-    for degree in range(2, (fmap.order or 2) + 1):
-        if degree > 2:
-            level = ops.concatenate(parts[-x.shape[-1] :], axis=-1)
-        runs = _runs(x.shape[-1], degree)
-        parts += [x[..., j : j + 1] * level[..., runs[0] - run :] for j, run in enumerate(runs)]
-    return ops.concatenate(parts, axis=-1)
-
-
-def _runs(d: int, degree: int) -> list[int]:
-    """How many monomials of a degree begin with each of the d variables."""
-    return [math.comb(d - j + degree - 2, degree - 1) for j in range(d)]
-
-
-def _weights(fmap: FeatureMap, d: int) -> np.ndarray:
-    """The weight of each monomial's square in the kernel: c_i / prod of factorials of powers."""
-    coefficients = _degrees(fmap)
-    powers = np.eye(d, dtype=int)  # of each monomial of a degree
-    weights = [np.full(1, coefficients[0]), np.full(d, coefficients[1])]
-    for degree in range(2, (fmap.order or 2) + 1):
-        total = len(powers)
-        powers = np.concatenate(
-            [
-                np.eye(d, dtype=int)[j] + powers[total - run :]
-                for j, run in enumerate(_runs(d, degree))
-            ]
-        )
-        factorials = np.array([float(math.factorial(i)) for i in range(degree + 1)])
-        weights.append(coefficients[degree] / np.prod(factorials[powers], axis=1))
-    return np.concatenate(weights)
-
-
 def _weighted_monomials(fmap: FeatureMap, x: Any, _: Any) -> Any:
-    roots = np.sqrt(_weights(fmap, x.shape[-1]))
-    return _monomials(fmap, x) * ops.convert_to_tensor(roots, dtype=x.dtype)
+    roots = np.sqrt(fmap.weights(x.shape[-1]))
+    return fmap.monomials(x) * ops.convert_to_tensor(roots, dtype=x.dtype)
 
 
 def _taylor(fmap: FeatureMap, x: Any) -> Any:
