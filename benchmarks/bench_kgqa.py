@@ -1,6 +1,6 @@
 """Question answering over a knowledge base of KgCLUE's size: its build from text, questions/s.
 
-    python benchmarks/bench_kgqa.py FOLDER [--triples 20559652] [--part text|build|answer|all]
+    python benchmarks/bench_kgqa.py [FOLDER] [--triples 20559652] [--part text|build|answer|all]
 
 Facts are those of `synthetic_triples.py` as text, `S（M）`, P, O with tabs between them, written in
 the characters of the shipped RoFormer's vocabulary (the rarest drawn ones as two characters, since
@@ -12,7 +12,8 @@ the questions are then answered in bert4keras's way on the same model: nested di
 of the facts (all of them take some 30 GB), one question at a time, the whole row through the model
 for every token, the look-ahead by listing the keys below each prefix and common subsequences in
 Python. There the model runs by `Model.predict`, as in bert4keras's scripts, and once more by
-`predict_on_batch`, which costs less for so small a batch. FOLDER keeps text and base, 3 GB.
+`predict_on_batch`, which costs less for so small a batch. FOLDER keeps text and base, 3 GB;
+without one they are removed at the end.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -212,20 +214,10 @@ def peer(source: Path, lines: int, asked: list[str]) -> dict:
     return result
 
 
-def main() -> None:
-    """Measure the parts."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--triples", type=int, default=20_559_652)
-    parser.add_argument("--part", choices=("text", "build", "answer", "all"), default="all")
-    parser.add_argument("--questions", type=int, default=512)
-    parser.add_argument("--peer-triples", type=int, default=1_000_000)
-    parser.add_argument("--peer-questions", type=int, default=16)
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    options = parser.parse_args()
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
-    options.folder.mkdir(parents=True, exist_ok=True)
-    source, base = options.folder / "facts.tsv", options.folder / "facts"
+def measured(folder: Path, options: argparse.Namespace) -> dict:
+    """The parts that are asked for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source, base = folder / "facts.tsv", folder / "facts"
     result: dict = {}
     if not source.is_file():
         result |= write_text(source, options.triples)
@@ -240,6 +232,23 @@ def main() -> None:
         for name in ("peer", "peer_on_batch"):
             its = result[f"{name}_questions_per_s"]
             result[f"times_{name}"] = result["questions_per_s_32"] / its
+    return result
+
+
+def main() -> None:
+    """Measure the parts."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--triples", type=int, default=20_559_652)
+    parser.add_argument("--part", choices=("text", "build", "answer", "all"), default="all")
+    parser.add_argument("--questions", type=int, default=512)
+    parser.add_argument("--peer-triples", type=int, default=1_000_000)
+    parser.add_argument("--peer-questions", type=int, default=16)
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    options = parser.parse_args()
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    with tempfile.TemporaryDirectory() as scratch:
+        result = measured(options.folder or Path(scratch), options)
     if options.json:
         print(json.dumps(result))
         return
