@@ -8,6 +8,9 @@ theirs is their layer of the same map, with MKL told that the processor is Intel
 slow path on AMD's). Everyone has a process of its own and the processes take turns, round by round.
 Printed are medians in milliseconds, and theirs over ours. Performer has 266 features on both sides;
 elu + 1 is fast-transformers' map.
+
+`--one-thread` gives each one thread and counts its processor's time instead of the clock's: what
+else runs on the machine hardly changes that.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import os
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,12 +115,13 @@ def answers(name: str) -> Callable[..., Any]:
     """What a process answers: seconds of a form at a length, None where it has none."""
     made: dict[tuple[str, int], Run | None] = {}
 
-    def answer(form: str, n: int, times: int) -> list[float] | None:
+    def answer(form: str, n: int, times: int, one_thread: bool = False) -> list[float] | None:
         if (form, n) not in made:
             made.clear()
             made[form, n] = RUNNERS[name][0](form, n)
         run = made[form, n]
-        return None if run is None else timed(run, times)
+        clock = time.process_time if one_thread else time.perf_counter
+        return None if run is None else timed(run, times, clock)
 
     return answer
 
@@ -127,6 +132,8 @@ def main() -> None:
     parser.add_argument("--peers", default=sys.executable, help="the Python that has the peers")
     parser.add_argument("--lengths", type=int, nargs="+", default=[512, 1024, 2048, 4096])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
+    parser.add_argument("--one-thread", action="store_true", help="processor's time, not clock's")
     parser.add_argument("--store", type=Path, help="a JSON file for the numbers")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON, last")
     parser.add_argument("--serve", choices=RUNNERS, help=argparse.SUPPRESS)
@@ -137,7 +144,9 @@ def main() -> None:
             return
         serve(lambda: answers(options.serve))
         return
-    result: dict[str, Any] = {form: {} for form in FORMS}
+    result: dict[str, Any] = {form: {} for form in options.forms}
+    if options.one_thread:  # of the children, which inherit it
+        os.environ |= {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
         preload = mkl_preload(folder)
         peers = {}
@@ -148,12 +157,12 @@ def main() -> None:
                 print(f"{name} is not installed in {python}: left out", flush=True)
                 continue
             peers[name] = peer
-        for form in FORMS:
+        for form in options.forms:
             for n in options.lengths:
                 seconds: dict[str, list[float]] = {name: [] for name in peers}
                 for _ in range(options.rounds):
                     for name, peer in peers.items():
-                        found = peer.ask(form=form, n=n, times=3)
+                        found = peer.ask(form=form, n=n, times=3, one_thread=options.one_thread)
                         seconds[name] += found or []
                 medians = {k: 1000 * statistics.median(v) for k, v in seconds.items() if v}
                 result[form][n] = medians
@@ -168,6 +177,7 @@ def main() -> None:
         if name != "ours"
     ]
     result["least_ratio"] = min(theirs, default=None)
+    result["one_thread"] = options.one_thread
     if options.store:
         options.store.write_text(json.dumps(result, indent=1) + "\n", "utf-8", newline="\n")
     if options.json:

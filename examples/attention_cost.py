@@ -154,13 +154,15 @@ def peers_part(found: dict[str, Any]) -> list[str]:
     """Peers' times beside ours."""
     forms = {k: v for k, v in found.items() if isinstance(v, dict)}
     names = list(dict.fromkeys(name for f in forms.values() for n in f.values() for name in n))
+    one = found.get("one_thread", False)
+    of_one, option = (" of the processor, one thread each,", " --one-thread") if one else ("", "")
     page = [
-        "## Beside other libraries",
+        "## Beside other libraries" + (", one thread" if one else ""),
         "",
-        "Linear attention alone, milliseconds and times ours, in turn "
-        "(`benchmarks/bench_linear_peers.py`): 12 heads of 64, performer with 266 features on all "
-        "sides, ours a graph on TensorFlow, theirs on torch with MKL told that the processor is "
-        "Intel's.",
+        f"Linear attention alone, milliseconds{of_one} and times ours, in turn "
+        f"(`benchmarks/bench_linear_peers.py{option}`): 12 heads of 64, performer with 266 "
+        "features on all sides, ours a graph on TensorFlow, theirs on torch with MKL told that the "
+        "processor is Intel's.",
         "",
         *table_head("form", "tokens", *names),
     ]
