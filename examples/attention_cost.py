@@ -185,10 +185,11 @@ def trained_part(found: dict[str, Any]) -> list[str]:
     page = [
         "## A RoFormer beyond its trained length",
         "",
-        "pretrained/roformer_tiny_zh, trained on at most 64 tokens, reads held-out reviews in "
-        f"windows (`examples/long_inputs.py`): {found['reviews']} reviews of 248 tokens, the same "
-        f"{found['asked']:,} masked tokens in every window. Found again, and the difference to "
-        "windows of the trained length with its standard error, in points.",
+        "pretrained/roformer_tiny_zh, trained on at most 64 tokens, whole words hidden, reads "
+        f"held-out reviews in windows (`examples/long_inputs.py`): {found['reviews']} reviews of "
+        f"248 tokens, the same {found['asked']:,} tokens masked in every window, each for itself. "
+        "Found again, and the difference to windows of the trained length with its standard error, "
+        "in points.",
         "",
         *table_head("window", "times the trained", "way", "found again", "difference"),
     ]
