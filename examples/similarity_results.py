@@ -96,7 +96,8 @@ def generation_loss(folder: Path, pairs: Sequence[tuple[str, str]]) -> float:
     total = asked = 0.0
     for number in range(plan.steps_per_epoch):
         batch = plan.batch(number, np.random.default_rng(0))
-        hidden = trainer.bodies["unilm"]([batch["token_ids"], batch["segment_ids"]])[0]
+        inputs = [batch["token_ids"], batch["segment_ids"]]
+        hidden = trainer.bodies["unilm"].predict_on_batch(inputs)[0]
         taken = keras.ops.take_along_axis(hidden, batch["positions"][..., None], axis=1)
         logits = np.asarray(trainer.token_head(taken), np.float64)
         logits -= logits.max(-1, keepdims=True)

@@ -1,5 +1,6 @@
 """Checkpoints of every format as named arrays, and the table that maps them onto a model."""
 
+from .averaging import average_checkpoints as average_checkpoints
 from .base import Checkpoint as Checkpoint
 from .base import CheckpointError as CheckpointError
 from .huggingface import as_original as as_original

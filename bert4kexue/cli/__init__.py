@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from bert4kexue import __version__
 from bert4kexue.cli import (
+    average,
     closed_form,
     density,
     export,
@@ -48,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     groups = (
         *(inspect, similar, zeroshot, kgqa, export, closed_form, jl, trie, pretrain, flops),
-        density,
+        *(density, average),
     )
     for group in groups:
         group.add(commands)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from _model_folder import SENTENCES, write_folder
 
-from bert4kexue.checkpoints import write_tf_checkpoint
+from bert4kexue.checkpoints import open_checkpoint, write_tf_checkpoint
 from bert4kexue.cli import main
 
 
@@ -70,6 +70,23 @@ def test_inspect_says_that_a_family_cannot_be_built(tmp_path, capsys):
     write_tf_checkpoint(tmp_path / "model.ckpt", variables)
     assert main(["inspect", str(tmp_path / "model.ckpt")]) == 1
     assert "it is ELECTRA, and what can be built is: bert, roformer" in capsys.readouterr().out
+
+
+def test_average_writes_a_folder_that_loads(folder, tmp_path, capsys):
+    written = tmp_path / "runs" / "between"
+    words = ["average", str(folder), str(folder), "--output", str(written)]
+    assert main([*words, "--shares", "1", "3"]) == 0
+    assert main(["inspect", str(written)]) == 0
+    with open_checkpoint(folder) as one, open_checkpoint(written) as other:
+        for name in other.names():
+            np.testing.assert_array_equal(one.read(name), other.read(name))
+    capsys.readouterr()
+    assert main(words) == 2
+    assert "exists: name a folder that does not" in capsys.readouterr().err
+    (folder / "vocab.txt").write_text("[PAD]\n", encoding="utf-8", newline="\n")
+    assert main(["average", str(folder), str(written), "--output", str(tmp_path / "x")]) == 2
+    assert "vocab.txt differ" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
 
 
 def test_search_ranks_by_cosine_and_finds_the_sentence_itself(folder, tmp_path, capsys):
