@@ -210,10 +210,10 @@ class _Taught(keras.utils.PyDataset):
         self.on_epoch_end()
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.batch)
+        return len(self.order)
 
     def __getitem__(self, step: int) -> tuple[Any, np.ndarray]:
-        texts = self.order[step * self.batch : (step + 1) * self.batch]
+        texts = self.order[step]
         ids = sequence_padding([self.rows[i] for i in texts]).astype(np.int32)
         ids = np.pad(ids, ((0, 0), (0, -ids.shape[1] % 8)))
         places = np.broadcast_to(np.arange(ids.shape[1], dtype=np.int32), ids.shape)
@@ -223,9 +223,11 @@ class _Taught(keras.utils.PyDataset):
     def on_epoch_end(self) -> None:
         """Texts of like length stand together; the batches, and the texts alike, are shuffled."""
         rng = np.random.default_rng([self.seed, self.epoch])
-        self.epoch += 1
         shuffled = rng.permutation(len(self.rows))
         by_length = shuffled[np.argsort([len(self.rows[i]) for i in shuffled], kind="stable")]
-        whole = len(by_length) // self.batch * self.batch
-        batches = rng.permutation(by_length[:whole].reshape(-1, self.batch))
-        self.order = np.concatenate([batches.ravel(), by_length[whole:]])
+        cuts = [by_length[i : i + self.batch] for i in range(0, len(by_length), self.batch)]
+        places = rng.permutation(len(cuts)).tolist()
+        if self.epoch == 0:  # `fit` learns from its first two batches which axes differ
+            places.sort(key=lambda i: {len(cuts) - 1: 0, 0: 1}.get(i, 2))
+        self.order = [cuts[i] for i in places]
+        self.epoch += 1

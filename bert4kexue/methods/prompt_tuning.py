@@ -253,21 +253,25 @@ class _SentenceRows:
         self.texts = [scorer.encode([text])[text] for text in texts]
         self.prompts = [list(scorer.encode(t.texts).values()) for t in classifier.templates]
         self.places = [cast(PromptTemplate, t).place for t in classifier.templates]
+        text = max(self.texts, key=len)
+        longest = [self._row(t, max(p, key=len), text) for t, p in enumerate(self.prompts)]
+        self.width = _width(longest, scorer.maxlen)
+
+    def _row(self, template: int, prompt: Any, text: Any) -> Any:
+        if self.places[template] == "prefix":
+            return self.scorer.row(prompt, text, cut="second")
+        return self.scorer.row(text, prompt, cut="first")
 
     def inputs(self, texts: np.ndarray, template: int, prompts: np.ndarray) -> Any:
-        rows = []
-        for number, several in zip(texts, prompts, strict=True):
-            for prompt in several:
-                label, text = self.prompts[template][prompt], self.texts[number]
-                if self.places[template] == "prefix":
-                    rows.append(self.scorer.row(label, text, cut="second"))
-                else:
-                    rows.append(self.scorer.row(text, label, cut="first"))
-        n = _rounded(max(len(row.token_ids) for row in rows), self.scorer.maxlen)
-        shape = (*prompts.shape, n)
+        rows = [
+            self._row(template, self.prompts[template][prompt], self.texts[number])
+            for number, several in zip(texts, prompts, strict=True)
+            for prompt in several
+        ]
+        shape = (*prompts.shape, self.width)
         return {
-            "token_ids": _padded([r.token_ids for r in rows], n).reshape(shape),
-            "segment_ids": _padded([r.segment_ids for r in rows], n).reshape(shape),
+            "token_ids": _padded([r.token_ids for r in rows], self.width).reshape(shape),
+            "segment_ids": _padded([r.segment_ids for r in rows], self.width).reshape(shape),
         }
 
 
@@ -278,11 +282,14 @@ class _MaskedRows:
         self.templates = len(self.kinds)
         self.texts = [scorer.encode_texts([text])[text] for text in texts]
         self.widths = hole_widths([scorer.word_ids(t) for t in self.kinds])
+        text = max(self.texts, key=len)
+        longest = [scorer.row(kind, text, max(self.widths)) for kind in self.kinds]
+        self.width = _width(longest, scorer.maxlen)
 
     def inputs(self, texts: np.ndarray, template: int, prompts: np.ndarray) -> Any:
         kind: MaskedTemplate = self.kinds[template]
         rows = [self.scorer.row(kind, self.texts[i], w) for i in texts for w in self.widths]
-        n = _rounded(max(len(row.token_ids) for row in rows), self.scorer.maxlen)
+        n = self.width
         most, b, g = max(self.widths), len(texts), len(self.widths)
         holes = np.array([row.hole for row in rows])[:, None]
         wide = np.tile(self.widths, b)[:, None]
@@ -303,5 +310,7 @@ def _padded(rows: list[list[int]], n: int) -> np.ndarray:
     return sequence_padding(rows, n).astype(np.int32)
 
 
-def _rounded(n: int, longest: int) -> int:
-    return min(-(-n // _MULTIPLE) * _MULTIPLE, max(n, longest))
+def _width(longest: list[Any], maxlen: int) -> int:
+    """One for all batches: `fit` learns from the first two which axes differ, and JAX compiles."""
+    n = max(len(row.token_ids) for row in longest)
+    return min(-(-n // _MULTIPLE) * _MULTIPLE, max(n, maxlen))

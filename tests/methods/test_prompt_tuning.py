@@ -9,7 +9,7 @@ from tiny_models import scattered_model, tiny_model, tiny_tokenizer
 
 from bert4kexue.methods.mlm_prompt import MaskedPromptClassifier, MaskedTemplate
 from bert4kexue.methods.nsp_prompt import PromptTemplate
-from bert4kexue.methods.pet import PetClassifier, distillation_loss, soft_labels
+from bert4kexue.methods.pet import PetClassifier, _Taught, distillation_loss, soft_labels
 from bert4kexue.methods.prompt_tuning import (
     MaskedPrompts,
     PromptBatches,
@@ -95,6 +95,14 @@ def test_masked_words_learn_from_a_few_texts(tokenizer):
     assert not classifier.offsets.any()
 
 
+@pytest.mark.parametrize("make", [sentences, masked])
+def test_a_long_text_may_come_late_in_an_epoch(tokenizer, make):
+    texts, wanted = ["很好"] * 4, ["天气"] * 4
+    last = np.random.default_rng([0, 0]).permutation(4)[-1]  # fit looks at two batches beforehand
+    texts[last] = "今天天气很好" * 2
+    assert len(tune(make(tokenizer), texts, wanted, epochs=1, batch=1).history["loss"]) == 1
+
+
 def test_negatives_are_wrong_different_and_drawn_anew(tokenizer):
     classifier = sentences(tokenizer, TWO[0])
 
@@ -159,6 +167,18 @@ def test_distillation_is_least_where_the_student_says_the_same():
     np.testing.assert_allclose(best, -4 * (p * np.log(p)).sum(1), rtol=1e-6)
     worse = keras.ops.convert_to_numpy(distillation_loss(2.0)(taught, logits[:, ::-1]))
     assert (worse > best).all()
+
+
+def test_the_students_first_two_batches_show_fit_that_widths_differ():
+    rows = [[2, 3]] * 12 + [[2] * 20]
+    data = _Taught(rows, np.eye(13), 4, 1, seed=0)
+    for epoch in range(2):
+        batches = [data[i] for i in range(len(data))]
+        taught = np.concatenate([y for _, y in batches]).argmax(1)
+        assert sorted(taught.tolist()) == list(range(13))
+        if epoch == 0:
+            assert [ids.shape for ids, _ in batches[:2]] == [(1, 24), (4, 8)]
+        data.on_epoch_end()
 
 
 @pytest.mark.long
