@@ -122,7 +122,7 @@ def page(
         f"On two CPU cores, shared with other work, compiling included: {'; '.join(told)}.",
         "",
     ]
-    return "\n".join(text) + notes
+    return "\n".join(text) + (f"\n{notes}" if notes else "")
 
 
 def targets(
