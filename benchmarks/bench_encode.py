@@ -210,7 +210,7 @@ def memory(encoder: Any, texts: list[str], lines: int) -> dict[str, float]:
     return {
         "lines": lines,
         "megabytes_after_a_quarter": first,
-        "megabytes_at_most": max(megabytes for _, megabytes in used),
+        "megabytes_growth": max(megabytes for _, megabytes in used) - first,
         "lines_per_second": lines / seconds,
     }
 
