@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 import numpy as np
@@ -54,13 +54,13 @@ def average_checkpoints(
         write_tf_checkpoint(prefix, _Mean(opened, np.array(given) / sum(given)))
 
 
-class _Mean(dict):
+class _Mean(Mapping[str, np.ndarray]):
     """The mean of each variable, made when it is asked for."""
 
     def __init__(self, checkpoints: list[Checkpoint], shares: np.ndarray) -> None:
         self.checkpoints, self.shares = checkpoints, shares
         first, *others = checkpoints
-        names = _weights(first)
+        self.names = names = _weights(first)
         for other in others:
             missing = set(names) ^ set(_weights(other))
             differ = [n for n in names if n not in missing and first.shape(n) != other.shape(n)]
@@ -70,7 +70,12 @@ class _Mean(dict):
                     f"a mean is of checkpoints with the same variables; {first.description} and "
                     f"{other.description} differ in {len(some)}: {', '.join(some[:5])}"
                 )
-        super().__init__(dict.fromkeys(names))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
     def __getitem__(self, name: str) -> np.ndarray:
         arrays = [checkpoint.read(name) for checkpoint in self.checkpoints]
