@@ -50,3 +50,17 @@ def test_what_is_no_plain_block_stays_as_it_is(family, options):
 def test_a_model_of_every_token_stays_as_it_is():
     model = tiny_model(family="bert")
     assert first_token_model(model) is model
+
+
+def test_fewer_queries_than_keys_stand_at_the_first_positions():
+    model = tiny_model(family="roformer")
+    attention = next(x for x in model.layers if x.name.endswith("MultiHeadSelfAttention"))
+    rng = np.random.default_rng(0)
+    x, positions = rng.normal(size=(2, 5, 16)), rng.normal(size=(1, 5, 8))
+    x, positions = (keras.ops.convert_to_tensor(a, "float32") for a in (x, positions))
+    whole = attention([x, x, x, positions], p_bias="rotary")
+    for n in (1, 2):
+        found = attention([x[:, :n], x, x, positions], p_bias="rotary")
+        np.testing.assert_allclose(
+            keras.ops.convert_to_numpy(found), keras.ops.convert_to_numpy(whole)[:, :n], atol=1e-6
+        )
