@@ -108,7 +108,3 @@ def test_the_student_takes_over_a_random_teachers_cosines(tmp_path):
         found = encoder_of(saved(builder, tmp_path / str(steps))).encode(texts)
         errors.append(np.sqrt(np.mean((found @ found.T - target) ** 2)))
     assert errors[1] < 0.35 * errors[0]
-
-
-# A language of negation: who, what, to whom; each word has a synonym, and one letter denies all.
-WHO, DOES, WHOM, NOT = LETTERS[:12], LETTERS[12:20], LETTERS[20:32], LETTERS[40]
