@@ -122,9 +122,7 @@ def ask(folder: Path, asked: list[str], before: list[str]) -> dict:
     model = build_transformer_model(MODEL, model="roformer", application="unilm", with_mlm="linear")
     result: dict = {"keys": len(knowledge), "nodes": knowledge.tree.node_count}
     for batch in (1, 32):
-        qa = KnowledgeQA(
-            model, tokenizer, knowledge, lookahead=True, batch_size=batch, maxlen=64, in_graph=False
-        )
+        qa = KnowledgeQA(model, tokenizer, knowledge, lookahead=True, batch_size=batch, maxlen=64)
         count = len(asked) if batch > 1 else max(1, len(asked) // 8)
         qa.answer_batch(before[:count], 1, 3)  # compiles
         begun = time.perf_counter()

@@ -81,7 +81,6 @@ def by_model(models: Models, system: System, questions: Sequence[str]) -> list[T
         subjects=system.subjects,
         maxlen=LONGEST,
         batch_size=BATCH,
-        in_graph=False,  # where subjects are named, every batch would be another graph
     )
     found = qa.answer_batch(questions, BEAMS)
     return [Triple(a[0].name, a[0].predicate, a[0].objects[0]) for a in found]

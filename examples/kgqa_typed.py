@@ -49,7 +49,6 @@ def robust(models: Models, folder: Path, gold: Sequence[LabelledQuestion], count
             subjects=subjects,  # type: ignore[arg-type]
             maxlen=LONGEST,
             batch_size=BATCH,
-            in_graph=False,  # other subjects for every batch would be another graph
         )
         asked = ("as asked", "typo", "") if subjects == "all" else ("as asked", "typo")
         found = qa.answer_batch([text for kind in asked for text in texts[kind]], BEAMS)

@@ -1,15 +1,12 @@
 """Look-ahead over a tree's keys inside the graph (kexue.fm/archives/8802).
 
 What it computes is written in `bert4kexue.decoding.lookahead`. Here the longest common subsequences
-are a dynamic program that descends the tree. With Q the question and
-
-    L[j] = LCS(tokens so far, Q[:j]),    j = 0 ... n,
-
-a token t gives L'[j] = max over i <= j of max(L[i], L[i - 1] + [Q[i] = t]), so a state carries L of
-what is written. Below a node the keys share beginnings, and on each level of the tree its
-descendants are one interval of nodes: level after level, L of every descendant follows from its
-parent's. Of at most `limit` keys there are at most `limit` descendants on a level, which makes the
-shapes static.
+are a dynamic program that descends the tree: the state carries its row for what is written, as bits
+(`ops.common_subsequence`). Below a node the keys share beginnings, and on each level of the tree
+its descendants are one interval of nodes: level after level, the row of every descendant follows
+from its parent's. Below a node there are no more descendants on a level than keys: those of a batch
+are laid end to end, each hypothesis's as many as its node has keys, at most `limit`, so the shapes
+are static.
 """
 
 from __future__ import annotations
@@ -20,16 +17,22 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from bert4kexue.decoding.lookahead import PADDING
 from bert4kexue.decoding.trie import PrefixTree
+from bert4kexue.ops.common_subsequence import (
+    common_length,
+    nothing_written,
+    one_token_more,
+    question_words,
+)
 from bert4kexue.ops.constraint_masks import constant, repeat_rows
 from bert4kexue.ops.tree_constraint import GraphTree
 
 FEW = 32
-"""Where no row has more keys below it than these, a narrow pass does: the usual case."""
+"""Where the rows have no more keys below them than these on average, a narrow pass does: the usual
+case, for a batch too, where few rows have many."""
 
-LONGEST = 2**13
-"""Tokens of a question whose length is not known when the graph is made, at most."""
+LONGEST = 512
+"""How many tokens of a question count, where nothing tells how many it has."""
 
 
 class GraphLookAhead(GraphTree):
@@ -58,24 +61,31 @@ class GraphLookAhead(GraphTree):
         if limit < 1:
             raise ValueError(f"limit must be 1 or more, got {limit}")
         self.end_id, self.limit, self.depth = end_id, limit, tree.depth
+        self.longest = LONGEST
         if isinstance(questions, np.ndarray | list | tuple):
             self.questions = constant(np.atleast_2d(np.asarray(questions, np.int32)), "questions")
             self.variables = [*self.variables, self.questions]
         else:
             self.questions = questions
 
-    def with_questions(self, questions: Any) -> GraphLookAhead:
-        """The same tree for other questions, a tensor (b, n) int32; nothing is copied."""
+    def with_questions(self, questions: Any, longest: int = LONGEST) -> GraphLookAhead:
+        """The same tree for other questions, a tensor (b, n) int32; nothing is copied.
+
+        Args:
+            questions: -1 for padding.
+            longest: how many tokens of a question count, where the shape does not tell n.
+        """
         other = copy.copy(self)
-        other.questions = questions
+        other.questions, other.longest = questions, longest
         return other
 
     def initial_state(self, rows: Any) -> tuple:
-        """Nodes (rows,), questions (rows, n), L (rows, n + 1), whether the end id is written."""
-        questions = repeat_rows(ops.convert_to_tensor(self.questions), rows)
-        table = ops.pad(ops.zeros_like(questions), ((0, 0), (1, 0)))
-        begun = ops.zeros_like(questions[:, 0], dtype="bool")
-        return super().initial_state(rows), questions, table, begun
+        """Nodes (rows,), questions (rows, W, BITS), V (rows, W), whether the end id is written."""
+        questions = question_words(ops.convert_to_tensor(self.questions), self.longest)
+        questions = repeat_rows(questions, rows)
+        bits = nothing_written(questions)
+        begun = ops.zeros_like(bits[:, 0], dtype="bool")
+        return super().initial_state(rows), questions, bits, begun
 
     def allowed(self, state: tuple) -> Any:
         """The tokens on the edges of the nodes."""
@@ -90,16 +100,16 @@ class GraphLookAhead(GraphTree):
         return super().complete(state[0])
 
     def advance(self, state: tuple, tokens: Any) -> tuple:
-        """The nodes behind the edges, and the next L."""
-        nodes, questions, table, begun = state
+        """The nodes behind the edges, and the next V."""
+        nodes, questions, bits, begun = state
         tokens = ops.cast(tokens, "int32")
-        table = lcs_row(table[:, None], questions[:, None], tokens[:, None])[:, 0]
+        bits = one_token_more(bits, questions, tokens)
         begun = ops.logical_or(begun, tokens == self.end_id)
-        return super().advance(nodes, tokens), questions, table, begun
+        return super().advance(nodes, tokens), questions, bits, begun
 
     def rescore(self, state: tuple, log_probs: Any) -> Any:
         """log p_t / (d_t + 1) where the rule applies; log_probs (rows, v) over all tokens."""
-        nodes, _, table, begun = state
+        nodes, _, bits, begun = state
         first, last = self.edges_of(nodes)
         # Intervals of descendants: the children, then theirs; node = edge + 1.
         low, high = first + 1, last + 1
@@ -115,7 +125,7 @@ class GraphLookAhead(GraphTree):
             lambda: self._gains_below(state, low, high, ops.where(applies, bounds[2], 0)),
             lambda: ops.zeros((ops.shape(nodes)[0], self.limit), dtype="int32"),
         )
-        return self._divide(log_probs, first, last, gains - table[:, -1:], applies)
+        return self._divide(log_probs, first, last, gains - common_length(bits)[:, None], applies)
 
     def _below(self, low: Any, high: Any, keys: Any) -> tuple[Any, Any, Any]:
         """The next level's interval, and how many keys end on the levels so far."""
@@ -125,53 +135,56 @@ class GraphLookAhead(GraphTree):
 
     def _gains_below(self, state: tuple, low: Any, high: Any, keys: Any) -> Any:
         """The longest LCS of the keys below each child, (rows, limit); `keys` are how many."""
+        rows = ops.shape(keys)[0]
         if self.limit <= FEW:
-            return self._gains(state, low, high, self.limit)
-        more = [[0, 0], [0, self.limit - FEW]]
+            return self._gains(state, low, high, keys, rows * self.limit)
         return ops.cond(
-            ops.max(keys) <= FEW,
-            lambda: ops.pad(self._gains(state, low, high, FEW), more),
-            lambda: self._gains(state, low, high, self.limit),
+            ops.sum(keys) <= rows * FEW,
+            lambda: self._gains(state, low, high, keys, rows * FEW),
+            lambda: self._gains(state, low, high, keys, rows * self.limit),
         )
 
-    def _gains(self, state: tuple, low: Any, high: Any, width: int) -> Any:
-        """The longest LCS of the keys below each child, (rows, width), no more keys than that."""
-        _, questions, table, _ = state
-        slots = ops.arange(width, dtype="int32")
-        nodes = low[:, None] + slots  # (rows, width)
-        tables = ops.broadcast_to(table[:, None], (*ops.shape(nodes), ops.shape(table)[1]))
-        # Which child a descendant comes from; and the best key below each child.
-        origin = ops.broadcast_to(slots, ops.shape(nodes))
-        parents = origin
-        best = ops.zeros_like(nodes)
+    def _gains(self, state: tuple, low: Any, high: Any, keys: Any, count: Any) -> Any:
+        """The longest LCS of the keys below each child, (rows, limit).
 
-        def level(low: Any, high: Any, tables: Any, parents: Any, origin: Any, best: Any) -> tuple:
-            nodes = low[:, None] + slots
-            real = nodes < high[:, None]
+        A level of the tree has `count` slots: first those of the first row, one for each of its
+        keys, then those of the next.
+        """
+        _, questions, bits, _ = state
+        lasts = ops.cumsum(keys, dtype="int32")
+        firsts = lasts - keys
+        slots = ops.arange(count, dtype="int32")
+        rows = ops.minimum(_how_many(lasts, slots), ops.shape(keys)[0] - 1)
+        places, questions = slots - ops.take(firsts, rows), ops.take(questions, rows, axis=0)
+
+        def level(low: Any, high: Any, bits: Any, parents: Any, origin: Any, best: Any) -> tuple:
+            nodes = ops.take(low, rows) + places
+            real = nodes < ops.take(high, rows)
             safe = ops.where(real, nodes, self.dead)
             tokens = ops.take(self.tokens, ops.clip(safe - 1, 0, max(self.edges - 1, 0)))
-            tables = ops.take_along_axis(tables, parents[:, :, None], axis=1)
-            tables = lcs_row(tables, questions[:, None], tokens)
-            origin = ops.take_along_axis(origin, parents, axis=1)
+            bits = one_token_more(ops.take(bits, parents, axis=0), questions, tokens)
+            # Which child a descendant comes from; and the best key below each child.
+            origin = ops.take(origin, parents)
             ends = ops.logical_and(real, GraphTree.complete(self, safe))
-            found = ops.where(ends, tables[:, :, -1], 0)
-            comes = ops.logical_and(origin[:, None] == slots[:, None], ends[:, None])
-            best = ops.maximum(best, ops.max(ops.where(comes, found[:, None], 0), axis=2))
+            found = ops.segment_max(ops.where(ends, common_length(bits), 0), origin, count)
+            best = ops.maximum(best, found)
             below, beyond = ops.take(self.offsets, low) + 1, ops.take(self.offsets, high) + 1
-            # The parent of a node of the next level: the slot whose edges hold it.
-            begins = ops.take(self.offsets, safe) + 1  # (rows, width)
-            begins = ops.where(real, begins, self.edges + 2)
-            following = below[:, None] + slots
-            parents = ops.sum(ops.cast(begins[:, None] <= following[:, :, None], "int32"), axis=2)
-            return below, beyond, tables, ops.maximum(parents - 1, 0), origin, best
+            # Where the children of a node begin on the next level. A slot without a node has none,
+            # and stands as if after all of its row.
+            begins = ops.where(real, ops.take(self.offsets, safe) + 1, ops.take(beyond, rows))
+            begins = begins - ops.take(below - firsts, rows)
+            parents = ops.maximum(_how_many(begins, slots) - 1, 0)
+            return below, beyond, bits, parents, origin, best
 
+        begin = (low, high, ops.take(bits, rows, axis=0), slots, slots, ops.zeros_like(slots))
         *_, best = ops.while_loop(
             lambda low, high, *_: ops.any(low < high),
             level,
-            (low, high, tables, parents, origin, best),
+            begin,
             maximum_iterations=self.depth + 1,
         )
-        return best
+        children = firsts[:, None] + ops.arange(self.limit, dtype="int32")
+        return ops.take(best, ops.minimum(children, count - 1))
 
     def _divide(self, log_probs: Any, first: Any, last: Any, gains: Any, applies: Any) -> Any:
         """Scores of the first `limit` edges over their gains + 1, where the rule applies."""
@@ -189,22 +202,9 @@ class GraphLookAhead(GraphTree):
         return log_probs / ops.reshape(weights, (rows, v + 1))[:, :v]
 
 
-def lcs_row(table: Any, questions: Any, tokens: Any) -> Any:
-    """The next row of the table of the longest common subsequence.
-
-    Args:
-        table: (..., n + 1) int32, `L` above.
-        questions: (..., n) int32, -1 for padding.
-        tokens: (...,) int32.
-    """
-    same = ops.logical_and(questions == tokens[..., None], questions != PADDING)
-    longer = table[..., :-1] + ops.cast(same, "int32")
-    best = ops.maximum(table[..., 1:], longer)
-    # The running maximum, over twice as many places at each round.
-    n = ops.shape(best)[-1]
-    longest, reach = best.shape[-1] or LONGEST, 1
-    while reach < longest:
-        shifted = ops.pad(best, [[0, 0]] * (len(best.shape) - 1) + [[reach, 0]])[..., :n]
-        best = ops.maximum(best, shifted)
-        reach *= 2
-    return ops.concatenate([table[..., :1], best], axis=-1)
+def _how_many(ascending: Any, slots: Any) -> Any:
+    """How many of the numbers, 0 or more, are no larger than each slot, 0 ... n - 1; (n,) int32."""
+    n = ops.shape(slots)[0]
+    # What lies beyond the last slot falls into one bin more.
+    bins = ops.minimum(ascending, n)
+    return ops.cumsum(ops.segment_sum(ops.ones_like(bins), bins, n + 1), dtype="int32")[:n]

@@ -23,7 +23,13 @@ from bert4kexue.decoding import (
 from bert4kexue.decoding.lookahead import lcs_lengths, lcs_table
 from bert4kexue.decoding.overlay import EditedTree
 from bert4kexue.ops import lookahead
-from bert4kexue.ops.lookahead import GraphLookAhead, lcs_row
+from bert4kexue.ops.common_subsequence import (
+    common_length,
+    nothing_written,
+    one_token_more,
+    question_words,
+)
+from bert4kexue.ops.lookahead import GraphLookAhead
 
 END, VOCAB = 1, 6
 words = st.lists(st.integers(2, VOCAB - 1), max_size=3)
@@ -199,12 +205,22 @@ def test_without_rapidfuzz_the_numbers_are_the_same(monkeypatch):
     )
 
 
-def test_a_padded_question_counts_as_long_as_it_is():
-    table = ops.zeros((2, 7), dtype="int32")
-    ids = ops.convert_to_tensor(np.array([[3, 4, 3, -1, -1, -1], [4, 4, 4, 3, 3, 3]], "int32"))
-    for token in (3, -1, 4, 3):
-        table = lcs_row(table, ids, ops.full((2,), token, dtype="int32"))
-    assert ops.convert_to_numpy(table).tolist() == [[0, 1, 2, 3, 3, 3, 3], [0, 1, 1, 1, 2, 2, 2]]
+def test_bits_count_the_common_subsequence():
+    """Questions of three words, the last ones padded; -1 is no token."""
+    rng = np.random.default_rng(0)
+    questions, tokens = rng.integers(2, 5, (4, 70)), rng.integers(2, 5, (4, 40))
+    questions[0, 3:], questions[1, 31:], tokens[:, 7] = -1, -1, -1
+    questions[2, :], tokens[2, 20:] = 2, 2
+    words = question_words(ops.convert_to_tensor(questions.astype("int32")), 1)
+    bits, found = nothing_written(words), []
+    for column in tokens.T:
+        bits = one_token_more(bits, words, ops.convert_to_tensor(column.astype("int32")))
+        found.append(ops.convert_to_numpy(common_length(bits)))
+    for row, (question, written) in enumerate(zip(questions, tokens, strict=True)):
+        real = question[question >= 0].tolist()
+        for place in (0, 1, 7, 30, 39):
+            so_far = [token for token in written[: place + 1].tolist() if token >= 0]
+            assert found[place][row] == lcs(so_far, real)
 
 
 def test_the_look_ahead_turns_an_answer_round():

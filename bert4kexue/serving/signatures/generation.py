@@ -13,7 +13,7 @@ import numpy as np
 
 from bert4kexue.decoding.trie import PrefixTree
 from bert4kexue.models.generation import Generator
-from bert4kexue.ops.lookahead import GraphLookAhead
+from bert4kexue.ops.lookahead import LONGEST, GraphLookAhead
 from bert4kexue.ops.tree_constraint import GraphTree
 from bert4kexue.serving.export import Endpoint
 
@@ -92,7 +92,10 @@ class Keys(NamedTuple):
 
 
 class TreeSearch:
-    """The beam search of a tree's keys as a graph: see `constrained_generation`."""
+    """The beam search of a tree's keys as a graph: see `constrained_generation`.
+
+    With look-ahead the first ``maxlen`` tokens of a question count.
+    """
 
     def __init__(
         self,
@@ -104,10 +107,12 @@ class TreeSearch:
         num_beams: int | None = None,
         lookahead: bool = False,
         vocabulary: str | None = None,
+        maxlen: int = LONGEST,
         **options: Any,
     ) -> None:
         self.generator = Generator(model, end_token_id=end_token_id)
         v = self.generator.decoder.vocab_size
+        self._maxlen = maxlen
         self._rule: GraphTree
         if lookahead:  # the questions are set when they come
             self._rule = GraphLookAhead(tree, [[0]], end_token_id, v, vocabulary=vocabulary)
@@ -129,7 +134,8 @@ class TreeSearch:
         )
         constraint = self._rule
         if isinstance(constraint, GraphLookAhead):
-            constraint = constraint.with_questions(tf.where(token_ids == 0, -1, token_ids))
+            questions = tf.where(token_ids == 0, -1, token_ids)
+            constraint = constraint.with_questions(questions, self._maxlen)
         function = self.generator.generate_function(constraint=constraint, **self._options)
         found = function(token_ids, segment_ids)
         n = tf.shape(found["token_ids"])[2]

@@ -18,7 +18,7 @@ from bert4kexue.serving.signatures.generation import TreeSearch
 from bert4kexue.serving.task import Forward, Task
 
 MOST_NODES = 4_000_000
-"""Nodes of the largest tree that is written into a graph, as of `KnowledgeQA` in its loop."""
+"""Nodes of the largest tree that is written into a graph, 12 bytes each."""
 
 OUTPUTS = ("subject", "predicate", "meaning", "objects", "scores")
 
@@ -70,6 +70,7 @@ def knowledge_answers(
         num_beams=num_beams,
         lookahead=lookahead,
         vocabulary=vocabulary_hash(tokenizer._token_dict),
+        maxlen=maxlen,
         min_ends=PARTS,
     )
     decoder = search.generator.decoder
