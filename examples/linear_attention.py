@@ -128,6 +128,20 @@ def fine_tune_page(results: dict[str, Any]) -> list[str]:
         stages = (found["before"], found["after"])
         cells = [f"{x[key]:.3f}" for key in ("masked", "topics") for x in stages]
         page.append(table_row(name, *cells))
+    after = {name: found["after"] for name, found in results["maps"].items()}
+    softmax = after.pop("softmax", None)
+    if softmax and after:
+        shares = {name: x["masked"] / softmax["masked"] for name, x in after.items()}
+        least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
+        topics = sorted(x["topics"] for x in after.values())
+        page += [
+            "",
+            f"After the fine-tune a linear map finds {shares[least]:.0%} ({least}) to "
+            f"{shares[most]:.0%} ({most}) of the masked tokens that softmax finds after the same: "
+            + ("none recovers it." if shares[most] < 0.95 else "the best ones recover it.")
+            + f" Topics range from {topics[0]:.3f} to {topics[-1]:.3f}, with softmax "
+            f"{softmax['topics']:.3f}.",
+        ]
     return page
 
 
