@@ -44,8 +44,8 @@ def constrained_generation(
         end_token_id: ends an output.
         top: how many keys; no more than the tree has.
         num_beams: the width of the search; ``top`` when None.
-        lookahead: weigh the next tokens by what the keys that go on with them repeat of the source
-            (kexue.fm/archives/8802).
+        lookahead: weigh the next tokens by what the keys that go on with them repeat of the source,
+            of which the first 512 tokens count (kexue.fm/archives/8802).
         vocabulary: the `vocabulary_hash` of the model's tokenizer; a tree of another is refused.
         **options: of `bert4kexue.models.options.GenerationOptions`: ``min_ends``,
             ``max_new_tokens`` (by default the length of the longest key), ...
