@@ -10,7 +10,7 @@ from keras.layers import Dense
 
 from bert4kexue.layers.initializers import fresh
 from bert4kexue.layers.position_bias import find_position_bias
-from bert4kexue.layers.projections import Projections, one_by_one
+from bert4kexue.layers.projections import project
 from bert4kexue.layers.rematerialization import Rematerializable
 from bert4kexue.ops.attention import (
     NORMALIZATIONS,
@@ -161,9 +161,7 @@ class MultiHeadAttention(Rematerializable):
         order = bias if a_bias == "order" else None
         position = rest.pop(0) if p_bias else None
         output, scores = self.attend(
-            self._heads(one_by_one([self.q_dense], query)[0], query, self.key_size),
-            self._heads(one_by_one([self.k_dense], key)[0], key, self.key_size),
-            self._heads(one_by_one([self.v_dense], value)[0], value, self.head_size),
+            *self._projected(query, key, value),
             key_mask=mask[2] if isinstance(mask, list | tuple) else None,
             bias=None if a_bias == "order" else bias,
             order=order,
@@ -186,7 +184,6 @@ class MultiHeadAttention(Rematerializable):
         p_bias: str | None = None,
         training: bool | None = None,
         by_head: bool = False,
-        project: Projections = one_by_one,
     ) -> tuple[Any, Any]:
         """Projected heads to the output.
 
@@ -202,7 +199,6 @@ class MultiHeadAttention(Rematerializable):
             training: whether dropout acts.
             by_head: keys and values are (b, h, m, d) and (b, h, m, e), as caches hold them, and
                 keys are rotated already.
-            project: how the output's Dense layer is applied.
 
         Returns:
             The output (b, n, out_dim); the scores (b, h, n, m) before mask and bias, None if split.
@@ -278,7 +274,6 @@ class MultiHeadAttention(Rematerializable):
         allowed: Any = None,
         position: Any = None,
         p_bias: str | None = None,
-        project: Projections = one_by_one,
     ) -> tuple[Any, KeyValueCache]:
         """Self-attention of k new tokens over everything cached, themselves included.
 
@@ -290,13 +285,12 @@ class MultiHeadAttention(Rematerializable):
                 cached position; left to right when None.
             position: what ``p_bias`` takes, for the k new positions alone.
             p_bias: name of the position bias. Keys are cached after their rotation.
-            project: how the Dense layers are applied.
 
         Returns:
             The output (b, k, out_dim), equal to rows start ... start + k - 1 of the call on the
             whole sequence under the same mask, and the cache with the new positions written.
         """
-        query, key, value = self._projected(x, position, p_bias, project)
+        query, key, value = self._own(x, position, p_bias)
         cache = KeyValueCache(
             *(
                 ops.slice_update(
@@ -307,7 +301,7 @@ class MultiHeadAttention(Rematerializable):
         )
         if allowed is None:
             allowed = causal_mask(x.shape[1], cache.key.shape[2], offset=start)
-        output, _ = self.attend(query, *cache, bias=allowed, by_head=True, project=project)
+        output, _ = self.attend(query, *cache, bias=allowed, by_head=True)
         return output, cache
 
     def prefill(
@@ -330,19 +324,25 @@ class MultiHeadAttention(Rematerializable):
             position: what ``p_bias`` takes, for the n positions.
             p_bias: name of the position bias.
         """
-        query, key, value = self._projected(x, position, p_bias)
+        query, key, value = self._own(x, position, p_bias)
         output, _ = self.attend(query, key, value, bias=allowed)
         room = [[0, 0], [0, 0], [0, capacity - ops.shape(x)[1]], [0, 0]]
         held = (ops.pad(ops.transpose(y, (0, 2, 1, 3)), room) for y in (key, value))
         return output, KeyValueCache(*held)
 
-    def _projected(
-        self, x: Any, position: Any, p_bias: str | None, project: Projections = one_by_one
-    ) -> tuple[Any, Any, Any]:
+    def _own(self, x: Any, position: Any, p_bias: str | None) -> tuple[Any, Any, Any]:
         """Rotated queries and keys, and values, of a sequence that attends to itself."""
-        query, key, value = project([self.q_dense, self.k_dense, self.v_dense], x)
-        query, key = self._heads(query, x, self.key_size), self._heads(key, x, self.key_size)
-        return *self._rotated(query, key, position, p_bias), self._heads(value, x, self.head_size)
+        query, key, value = self._projected(x, x, x)
+        return *self._rotated(query, key, position, p_bias), value
+
+    def _projected(self, query: Any, key: Any, value: Any) -> tuple[Any, ...]:
+        sources, (group, _) = (query, key, value), self.projections()
+        if query is key and key is value:
+            made = project(group, query)
+        else:
+            made = [project([dense], x)[0] for dense, x in zip(group, sources, strict=True)]
+        sizes = (self.key_size, self.key_size, self.head_size)
+        return tuple(map(self._heads, made, sources, sizes))
 
     def _rotated(self, query: Any, key: Any, position: Any, p_bias: str | None) -> tuple[Any, Any]:
         return find_position_bias(p_bias).rotate(position, query, key)

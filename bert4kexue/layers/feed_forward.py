@@ -9,7 +9,7 @@ import keras
 from keras.layers import Dense
 
 from bert4kexue.layers.initializers import fresh
-from bert4kexue.layers.projections import Projections, one_by_one
+from bert4kexue.layers.projections import project
 from bert4kexue.layers.rematerialization import Rematerializable
 from bert4kexue.ops.activations import (
     Activation,
@@ -77,10 +77,6 @@ class FeedForward(Rematerializable):
 
     def call(self, inputs: Any) -> Any:
         """(..., d) -> (..., d)."""
-        return self.transform(inputs, one_by_one)
-
-    def transform(self, inputs: Any, project: Projections) -> Any:
-        """(b, n, d) -> (b, n, d), by another way to compute the Dense layers."""
         inner, outer = self.projections()
         x, *gates = project(inner, inputs)
         for gate in gates:

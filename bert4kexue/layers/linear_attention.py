@@ -15,7 +15,7 @@ from keras import ops
 
 from bert4kexue.layers.attention import MultiHeadAttention
 from bert4kexue.layers.position_bias import find_position_bias
-from bert4kexue.layers.projections import Projections, one_by_one
+from bert4kexue.layers.projections import project
 from bert4kexue.ops.feature_maps import FeatureMap, feature_map
 from bert4kexue.ops.linear_attention import (
     LinearState,
@@ -138,7 +138,6 @@ class LinearAttention(MultiHeadAttention):
         p_bias: str | None = None,
         training: bool | None = None,
         by_head: bool = False,
-        project: Projections = one_by_one,
     ) -> tuple[Any, None]:
         """Projected heads to the output; see :meth:`MultiHeadAttention.attend`."""
         query, key = self._rotated(query, key, position, p_bias)
@@ -154,7 +153,7 @@ class LinearAttention(MultiHeadAttention):
             causal=order is not None,
             prefix=None if order is None else first_group(order),
         )
-        return self._output(mixed, project), None
+        return self._output(mixed), None
 
     def init_cache(  # type: ignore[override]
         self, batch_size: int, capacity: int = 0
@@ -187,7 +186,7 @@ class LinearAttention(MultiHeadAttention):
             position: what ``p_bias`` takes, for these positions.
             p_bias: name of the position bias.
         """
-        query, key, value = self._projected(x, position, p_bias)
+        query, key, value = self._own(x, position, p_bias)
         mixed, state = linear_attention(
             query,
             key,
@@ -209,7 +208,6 @@ class LinearAttention(MultiHeadAttention):
         real: Any = None,
         position: Any = None,
         p_bias: str | None = None,
-        project: Projections = one_by_one,
     ) -> tuple[Any, LinearState]:
         """One more token of each hypothesis, in a time that does not depend on those before.
 
@@ -219,7 +217,6 @@ class LinearAttention(MultiHeadAttention):
             real: (b, w) booleans, False where the token is padding.
             position: what ``p_bias`` takes, (b, w, key_size).
             p_bias: name of the position bias.
-            project: how the Dense layers are applied.
         """
         if x.shape[1] != cache.sums.shape[1]:
             raise ValueError(
@@ -227,7 +224,7 @@ class LinearAttention(MultiHeadAttention):
                 f"{x.shape[1]}: give several tokens of one sequence to prefill()"
             )
         shape = ops.shape(x)
-        projected = self._projected(x, position, p_bias, project)
+        projected = self._own(x, position, p_bias)
         state = LinearState(*(ops.reshape(y, (-1, *ops.shape(y)[2:])) for y in cache))
         query, key, value = (ops.reshape(y, (-1, 1, *ops.shape(y)[2:])) for y in projected)
         mixed, state = linear_step(
@@ -240,7 +237,7 @@ class LinearAttention(MultiHeadAttention):
             None if real is None else ops.reshape(real, (-1, 1)),
         )
         mixed = ops.reshape(mixed, (*shape[:2], self.heads, self.head_size))
-        return self._output(mixed, project), LinearState(
+        return self._output(mixed), LinearState(
             *(ops.reshape(y, (*shape[:2], *ops.shape(y)[1:])) for y in state)
         )
 
@@ -255,7 +252,7 @@ class LinearAttention(MultiHeadAttention):
             query, key = query / self.key_size**0.25, key / self.key_size**0.25
         return query, key
 
-    def _output(self, mixed: Any, project: Projections = one_by_one) -> Any:
+    def _output(self, mixed: Any) -> Any:
         shape = ops.shape(mixed)
         flat = ops.reshape(mixed, (*shape[:2], self.heads * self.head_size))
         return project([self.o_dense], flat)[0]

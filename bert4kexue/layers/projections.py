@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
 
 import keras
 from keras import ops
@@ -13,23 +15,34 @@ from bert4kexue.ops.products import few_rows_pay, few_rows_product
 from bert4kexue.ops.rows import each_token
 
 
-class Projections(Protocol):
-    """How layers apply their Dense layers: ``(layers, x (b, n, d)) -> [(b, n, units), ...]``."""
+def project(layers: Sequence[Dense], x: Any) -> list[Any]:
+    """The outputs (b, n, units) of Dense layers for x (b, n, d): of the layers one by one, or of
+    their copies where :func:`projecting` says so."""
+    packed, most = _WAY.get() or (None, None)
+    outputs = None if packed is None else packed(layers, x, most)
+    return [each_token(layer, x) for layer in layers] if outputs is None else outputs
 
-    def __call__(self, layers: Sequence[Dense], x: Any) -> list[Any]:
-        """The output of each layer."""
 
+@contextmanager
+def projecting(packed: PackedProjections | None, rows: int | None = None) -> Iterator[None]:
+    """Within it, :func:`project` multiplies with copies of the kernels where these are faster.
 
-def one_by_one(layers: Sequence[Dense], x: Any) -> list[Any]:
-    """Each layer as it is."""
-    return [each_token(layer, x) for layer in layers]
+    Args:
+        packed: the copies; None for the layers as they are.
+        rows: how many rows, b n, there are at most, where shapes are not known.
+    """
+    token = _WAY.set((packed, rows))
+    try:
+        yield
+    finally:
+        _WAY.reset(token)
 
 
 class PackedProjections:
-    """Copies of Dense kernels (units, d), turned for the few rows of a step of decoding.
+    """Copies of Dense kernels (units, d), turned for few rows: for short inputs, or the steps of
+    decoding.
 
-    Kernels of a group stand in one matrix, so that a group is one product. What has no copy here,
-    has many rows, or rows whose number is not known, is computed by the layers themselves.
+    Kernels of a group stand in one matrix, so that a group is one product.
 
     Args:
         groups: layers that read the same input, built. Quantized ones are left out.
@@ -44,6 +57,12 @@ class PackedProjections:
             copy = keras.Variable(_turned(group), trainable=False, dtype=group[0].compute_dtype)
             self._held[_key(group)] = (group, copy)
 
+    @classmethod
+    def of_layers(cls, layers: Iterable[Any]) -> PackedProjections:
+        """Of those layers that have ``projections()``, each counted once."""
+        unique = dict.fromkeys(layer for layer in layers if hasattr(layer, "projections"))
+        return cls(group for layer in unique for group in layer.projections())
+
     @property
     def variables(self) -> list[keras.Variable]:
         """The copies."""
@@ -54,13 +73,17 @@ class PackedProjections:
         for group, copy in self._held.values():
             copy.assign(_turned(group))
 
-    def __call__(self, layers: Sequence[Dense], x: Any) -> list[Any]:
-        """See :class:`Projections`."""
+    def __call__(
+        self, layers: Sequence[Dense], x: Any, rows: int | None = None
+    ) -> list[Any] | None:
+        """The outputs of a group; None where the layers themselves are to be called: they have no
+        copy, or x has many rows, or nobody knows how many."""
         _, copy = self._held.get(_key(layers), (None, None))
-        if copy is None or not few_rows_pay(x.shape, copy.shape):
-            return one_by_one(layers, x)
-        rows = ops.reshape(ops.cast(x, copy.dtype), (-1, x.shape[-1]))
-        product = few_rows_product(rows, ops.convert_to_tensor(copy))
+        shape = x.shape if rows is None or None not in x.shape else (rows, x.shape[-1])
+        if copy is None or not few_rows_pay(shape, copy.shape):
+            return None
+        flat = ops.reshape(ops.cast(x, copy.dtype), (-1, x.shape[-1]))
+        product = few_rows_product(flat, ops.convert_to_tensor(copy))
         outputs, begin = [], 0
         for layer in layers:
             y, begin = product[:, begin : begin + layer.units], begin + layer.units
@@ -68,8 +91,14 @@ class PackedProjections:
                 y = y + ops.cast(layer.bias, y.dtype)
             if layer.activation is not None:
                 y = layer.activation(y)
-            outputs.append(ops.reshape(y, (*x.shape[:-1], layer.units)))
+            outputs.append(ops.reshape(y, (*ops.shape(x)[:-1], layer.units)))
         return outputs
+
+
+#: The copies, and the most rows.
+_WAY: ContextVar[tuple[PackedProjections | None, int | None] | None] = ContextVar(
+    "projections", default=None
+)
 
 
 def _key(layers: Sequence[Dense]) -> tuple[int, ...]:

@@ -6,13 +6,12 @@ reordered, only that mask moves. So the k hypotheses of a sample are k queries o
 (`MultiHeadAttention.step`), and no key or value is ever copied.
 
 A layer that decodes has two methods, ``prefill(x, capacity, allowed=, position=, p_bias=)`` and
-``step(x, cache, start, allowed=, position=, p_bias=, project=)``, both giving ``(output, cache)``.
-What a cache is, only its layer knows. ``project`` says how the layer's Dense layers are applied,
-see :mod:`bert4kexue.layers.projections`.
+``step(x, cache, start, allowed=, position=, p_bias=)``, both giving ``(output, cache)``. What
+a cache is, only its layer knows.
 
 Recurrent layers have a state for each hypothesis instead (`LinearAttention`), whose size does not
 depend on the length: ``prefill(x, real=, prefix=, position=, p_bias=)``, ``step(x, cache, real=,
-position=, p_bias=, project=)``, and ``reorder_cache(cache, parents)`` with parents (b, k). Where
+position=, p_bias=)``, and ``reorder_cache(cache, parents)`` with parents (b, k). Where
 every layer is recurrent, nothing of the search's state grows with the source either.
 
 Axis letters: b samples, n source tokens, w hypotheses of a sample, T steps, v vocabulary.
@@ -25,11 +24,11 @@ from typing import Any, Protocol
 import keras
 from keras import ops
 
-from bert4kexue.layers import Concatenate1D, Embedding, FeedForward, FirstToken
+from bert4kexue.layers import Concatenate1D, Embedding, FirstToken
 from bert4kexue.layers import LanguageModelMask as CausalMask
 from bert4kexue.layers import UnifiedLanguageModelMask as PrefixMask
 from bert4kexue.layers.embeddings import PositionEmbedding, SinusoidalPositionEmbedding
-from bert4kexue.layers.projections import PackedProjections, Projections, one_by_one
+from bert4kexue.layers.projections import PackedProjections, projecting
 from bert4kexue.models.calls import Call, calls_of
 from bert4kexue.ops.masking import causal_mask, first_group, unilm_mask, unilm_order
 from bert4kexue.ops.rows import take_beams, take_tokens
@@ -113,10 +112,7 @@ class PrefixDecoder:
         if self._packed is not None:
             self._packed.update()
             return
-        groups: list[Any] = []
-        for layer in dict.fromkeys(call.operation for call in self.calls):  # some are called twice
-            groups += layer.projections() if hasattr(layer, "projections") else []
-        self._packed = PackedProjections(groups)
+        self._packed = PackedProjections.of_layers(call.operation for call in self.calls)
         self.variables += self._packed.variables
 
     def start(self, inputs: Any, width: int, steps: int) -> tuple[Any, Any]:
@@ -155,7 +151,6 @@ class PrefixDecoder:
         """See :class:`Decoder`."""
         # A generated [PAD] is as invisible as one in the source.
         real, caches, allowed, start = tokens != 0, state["caches"], None, None
-        project = one_by_one if self._packed is None else self._packed
         if not self.recurrent:
             n, w = ops.shape(state["source"])[1], tokens.shape[1]
             places = ops.arange(state["ancestry"].shape[-1], dtype="int32")
@@ -169,22 +164,17 @@ class PrefixDecoder:
         def attend(layer: Any, k: int, x: Any, **p: Any) -> Any:
             if _is_recurrent(layer):
                 cache = layer.reorder_cache(caches[k], parents)
-                return layer.step(x, cache, real=real, project=project, **p)
-            return layer.step(x, caches[k], start, allowed=allowed, project=project, **p)
+                return layer.step(x, cache, real=real, **p)
+            return layer.step(x, caches[k], start, allowed=allowed, **p)
 
         positions = ops.broadcast_to((state["lengths"] + t)[:, None], ops.shape(tokens))
         segments = ops.full_like(tokens, self.target_segment)
-        logits, caches = self._run(tokens, segments, positions, attend, project=project)
+        with projecting(self._packed):
+            logits, caches = self._run(tokens, segments, positions, attend)
         return logits, {**state, "caches": caches}
 
     def _run(
-        self,
-        tokens: Any,
-        segments: Any,
-        positions: Any,
-        attend: Any,
-        last: Any = None,
-        project: Projections = one_by_one,
+        self, tokens: Any, segments: Any, positions: Any, attend: Any, last: Any = None
     ) -> tuple[Any, list[Any]]:
         """Logits (b, n, v), or (b, 1, v) of the tokens at ``last`` (b,); and the caches."""
         given = {"token": tokens, "segment": segments, "position": positions}
@@ -204,8 +194,6 @@ class PrefixDecoder:
             elif isinstance(layer, _POSITIONS):
                 x = values[id(call.inputs[0])]
                 result = layer.merge(x, positions)
-            elif isinstance(layer, FeedForward):
-                result = layer.transform(values[id(call.inputs[0])], project)
             else:
                 arguments, options = call.arguments.fill_in(values)
                 if isinstance(layer, Embedding) and options.get("mode") == "dense":

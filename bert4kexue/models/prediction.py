@@ -10,6 +10,8 @@ What was measured, and is the default (`benchmarks/bench_predict.py`, `bench_for
   and batches filled up with empty rows, so that the shapes are few.
 * On TensorFlow XLA is used where it is asked for only: BERT-base takes an eighth less time with it
   for 8 x 128 or 1 x 512 tokens, none less for 1 x 32, and it takes seconds for every shape.
+* With XLA and :meth:`SortedPredictor.pack` batches of up to 128 tokens take about three quarters
+  of the time without either. It costs the memory of the kernels, so it too is asked for.
 * bfloat16 is a matter of the model's dtype policy: build the model under ``mixed_bfloat16`` where
   the processor multiplies it.
 
@@ -24,6 +26,9 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+
+from bert4kexue.layers.projections import PackedProjections, projecting
+from bert4kexue.ops.products import MORE_ROWS
 
 Ids = Sequence[Sequence[int]] | np.ndarray
 
@@ -55,6 +60,11 @@ class SortedPredictor:
 
         predictor = SortedPredictor(build_transformer_model(folder, with_pool="linear"))
         vectors = predictor.predict(tokenizer.encode_batch(sentences).token_ids)  # (N, H)
+
+    One sentence at a time, as a service gets them::
+
+        predictor = SortedPredictor(model, jit_compile=True)
+        predictor.pack()
     """
 
     def __init__(
@@ -82,6 +92,19 @@ class SortedPredictor:
         # A model of its own around the same layers: compiling it leaves the user's alone.
         self._model = keras.Model(inputs if len(inputs) > 1 else inputs[0], model.outputs)
         self._model.compile(jit_compile=jit_compile)
+        self._short: _Short | None = None
+
+    def pack(self) -> None:
+        """Hold the kernels a second time, turned for batches of up to 128 tokens; again after the
+        model's weights change.
+
+        Worth it with XLA, for layers of BERT-base's width. Layers without ``projections()`` and
+        quantized ones stay as they are.
+        """
+        if self._short is None:
+            self._short = _Short(self._model, jit_compile=self._model.jit_compile)
+        else:
+            self._short.packed.update()
 
     def plan(
         self, lengths: Sequence[int] | np.ndarray, rows_per_batch: int | None = None
@@ -89,9 +112,11 @@ class SortedPredictor:
         """The batches for rows of these lengths, longest first: every row in one of them.
 
         The longest come first, so that too little memory shows at once. No batch has more than
-        `rows_per_batch` rows where that is given.
+        `rows_per_batch` rows where that is given. Where batches are filled up with empty rows, they
+        have no more than the next power of two above all rows.
         """
         lengths = np.maximum(1, np.asarray(lengths, np.int64))
+        most = 1 << (len(lengths) - 1).bit_length() if len(lengths) else 0
         widths = -(-lengths // self.multiple) * self.multiple
         order = np.argsort(-lengths, kind="stable")
         batches = []
@@ -99,7 +124,7 @@ class SortedPredictor:
         while start < len(order):
             width = int(widths[order[start]])
             count = max(1, self.tokens_per_batch // width)
-            count = min(count, rows_per_batch or count)
+            count = min(count, rows_per_batch or count, most)
             rows = order[start : start + count]
             if self.static:  # all of one width, filled up with empty rows
                 rows = rows[widths[rows] == width]
@@ -115,7 +140,7 @@ class SortedPredictor:
         begun = time.perf_counter()
         shapes = list(dict.fromkeys(batch.shape for batch in self.plan(lengths)))
         for shape in shapes if self.static else shapes[:3]:
-            self._model.predict_on_batch(self._inputs(np.ones(shape, np.int32)))
+            self._run(np.ones(shape, np.int32))
         return time.perf_counter() - begun
 
     def predict(
@@ -155,7 +180,7 @@ class SortedPredictor:
         sequences = [len(x.shape) > 1 and x.shape[1] is None for x in self._model.outputs]
         for batch in batches if progress is None else progress(batches):
             padded = [None if ids is None else _padded(ids, batch) for ids in more]
-            outputs = self._model.predict_on_batch(self._inputs(_padded(rows, batch), *padded))
+            outputs = self._run(_padded(rows, batch), *padded)
             for kept, output, is_sequence in zip(
                 found, outputs if isinstance(outputs, list) else [outputs], sequences, strict=True
             ):
@@ -167,6 +192,11 @@ class SortedPredictor:
             for kept, is_sequence in zip(found, sequences, strict=True)
         ]
         return results if len(results) > 1 else results[0]
+
+    def _run(self, token_ids: np.ndarray, *more: np.ndarray | None) -> Any:
+        short = self._short is not None and token_ids.size <= MORE_ROWS
+        model = self._short if short else self._model
+        return model.predict_on_batch(self._inputs(token_ids, *more))  # type: ignore[union-attr]
 
     def _inputs(
         self,
@@ -182,6 +212,21 @@ class SortedPredictor:
         if position_ids is None:
             position_ids = np.broadcast_to(np.arange(token_ids.shape[1]), token_ids.shape)
         return [token_ids, segment_ids, position_ids][:count]
+
+
+class _Short(keras.Model):
+    """A model by packed kernels: for batches of few tokens, the shape of which it need not know."""
+
+    def __init__(self, body: keras.Model, jit_compile: bool) -> None:
+        super().__init__(name="short_batches")
+        self.body = body
+        self.packed = PackedProjections.of_layers(body._flatten_layers(include_self=False))
+        self.copies = self.packed.variables  # Keras finds them here
+        self.compile(jit_compile=jit_compile)
+
+    def call(self, inputs: Any) -> Any:
+        with projecting(self.packed, MORE_ROWS):
+            return self.body(inputs, training=False)
 
 
 def _rows(token_ids: Ids) -> tuple[Ids, np.ndarray]:

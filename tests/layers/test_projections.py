@@ -9,7 +9,7 @@ from _harness import randomize, to_numpy
 from keras import ops
 
 from bert4kexue.layers import FeedForward, MultiHeadAttention
-from bert4kexue.layers.projections import PackedProjections, one_by_one
+from bert4kexue.layers.projections import PackedProjections, project, projecting
 
 
 @pytest.fixture
@@ -18,6 +18,11 @@ def gated():
     layer.build((None, None, 4))
     randomize(layer)
     return layer
+
+
+def through(layer, packed, x, rows=None):
+    with projecting(packed, rows):
+        return to_numpy(layer(x))
 
 
 def rows(*shape):
@@ -38,22 +43,22 @@ def counted(monkeypatch):
 
 def test_a_group_is_one_product_of_few_rows(gated, monkeypatch):
     packed, x = PackedProjections(gated.projections()), rows(2, 3, 4)
-    expected = to_numpy(gated.transform(x, one_by_one))
+    expected = to_numpy(gated(x))
     assert [tuple(copy.shape) for copy in packed.variables] == [(12, 4), (4, 6)]
     calls = counted(monkeypatch)
-    np.testing.assert_allclose(to_numpy(gated.transform(x, packed)), expected, atol=1e-5)
+    np.testing.assert_allclose(through(gated, packed, x), expected, atol=1e-5)
     assert calls == []
-    gated.transform(rows(5, 7, 4), packed)  # many rows: the layers themselves
+    through(gated, packed, rows(5, 7, 4))  # many rows: the layers themselves
     assert calls == ["i0_dense", "i1_dense", "o_dense"]
 
 
 def test_copies_follow_the_weights_when_updated(gated):
     packed, x = PackedProjections(gated.projections()), rows(1, 2, 4)
     randomize(gated, seed=1)
-    expected = to_numpy(gated.transform(x, one_by_one))
-    assert np.abs(to_numpy(gated.transform(x, packed)) - expected).max() > 1e-2
+    expected = to_numpy(gated(x))
+    assert np.abs(through(gated, packed, x) - expected).max() > 1e-2
     packed.update()
-    np.testing.assert_allclose(to_numpy(gated.transform(x, packed)), expected, atol=1e-5)
+    np.testing.assert_allclose(through(gated, packed, x), expected, atol=1e-5)
 
 
 def test_half_precision_stays_half(monkeypatch):
@@ -62,7 +67,7 @@ def test_half_precision_stays_half(monkeypatch):
     randomize(layer)
     packed, x = PackedProjections(layer.projections()), rows(1, 2, 8)
     inputs, _ = layer.projections()
-    expected = one_by_one(inputs, ops.cast(x, "bfloat16"))
+    expected = project(inputs, ops.cast(x, "bfloat16"))
     calls = counted(monkeypatch)
     for found, y in zip(packed(inputs, x), expected, strict=True):
         assert keras.backend.standardize_dtype(found.dtype) == "bfloat16"
@@ -75,5 +80,5 @@ def test_quantized_layers_are_left_alone(gated):
     gated.o_dense.quantize("int8")
     packed, x = PackedProjections(gated.projections()), rows(1, 2, 4)
     assert [tuple(copy.shape) for copy in packed.variables] == [(12, 4)]
-    expected = to_numpy(gated.transform(x, one_by_one))
-    np.testing.assert_allclose(to_numpy(gated.transform(x, packed)), expected, atol=1e-5)
+    expected = to_numpy(gated(x))
+    np.testing.assert_allclose(through(gated, packed, x), expected, atol=1e-5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+from _harness import randomize
 from _reference import random_checkpoint
 from _tiny import CONFIG
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from tiny_models import tiny_model
 
 from bert4kexue.models import build_transformer_model
 from bert4kexue.models.prediction import SortedPredictor
+from bert4kexue.ops import products
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,48 @@ def alone(model, token_ids, segment_ids):
         for t, s in zip(token_ids, segment_ids, strict=True)
     ]
     return [[keras.ops.convert_to_numpy(x)[0] for x in part] for part in zip(*outputs, strict=True)]
+
+
+def test_packed_kernels_give_the_same_and_follow_the_weights_when_packed_again(monkeypatch):
+    monkeypatch.setattr(products, "LARGE", 0)  # these kernels are small
+    model = tiny_model(family="roformer", with_pool="linear")
+    randomize(model, seed=2)
+    token_ids, segment_ids = random_rows(4, 9, 8)
+    xla = keras.backend.backend() == "tensorflow"
+    predictor = SortedPredictor(model, tokens_per_batch=64, jit_compile=xla)
+    plain = predictor.predict(token_ids, segment_ids)
+    predictor.pack()
+    np.testing.assert_allclose(predictor.predict(token_ids, segment_ids), plain, atol=1e-5)
+    randomize(model, seed=3)
+    expected = SortedPredictor(model).predict(token_ids, segment_ids)
+    assert np.abs(predictor.predict(token_ids, segment_ids) - expected).max() > 0.01
+    predictor.pack()
+    np.testing.assert_allclose(predictor.predict(token_ids, segment_ids), expected, atol=1e-5)
+
+
+def test_only_batches_of_few_tokens_are_multiplied_by_packed_kernels(model, monkeypatch):
+    predictor = SortedPredictor(model, tokens_per_batch=256)
+    predictor.pack()
+    seen = []
+    for name in ("_model", "_short"):
+        part = getattr(predictor, name)
+        genuine = part.predict_on_batch
+        monkeypatch.setattr(
+            part,
+            "predict_on_batch",
+            lambda x, name=name, genuine=genuine: seen.append((name, x[0].size)) or genuine(x),
+        )
+    predictor.predict([[1] * 9] * 14)
+    predictor.predict([[1] * 8] * 16)
+    predictor.predict([[1] * 8] * 17)
+    assert [name for name, _ in seen] == ["_short", "_short", "_model"]
+    assert [size for _, size in seen][:2] == [126, 128] or predictor.static
+
+
+def test_one_sentence_is_not_filled_up_to_a_batch(model):
+    predictor = SortedPredictor(model, jit_compile=True)
+    assert [batch.shape for batch in predictor.plan([30])] == [(1, 32)]
+    assert [batch.shape for batch in predictor.plan([30, 3, 30])] == [(4, 32), (4, 8)]
 
 
 @pytest.mark.parametrize("options", [{}, {"multiple": 4}, {"tokens_per_batch": 1}])
