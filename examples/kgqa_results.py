@@ -5,7 +5,8 @@
 writes the training files and the facts of `kgqa_sets.py`, trains a model of either order where
 there is none yet, builds the knowledge bases, answers the measured questions by every system, and
 scores. Everything is kept in the folder, an answered set of questions too: the command goes on
-where it was interrupted. Two models trained elsewhere are taken from `spm/model` and `smp/model`.
+where it was interrupted. Runs of `kgqa train` made elsewhere are taken from `spm/first`,
+`spm/second`, `smp/first` and `smp/second`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ from bert4kexue.methods.knowledge_base import TREE
 
 BASE = "pretrained/roformer_tiny_zh"
 SOME = 500
+#: Options of `kgqa train`: of the run, and of the one that goes on from it.
+FIRST_RUN = {"steps": 1200, "tokens": 16384, "rate": 1e-3, "seed": 1}
+SECOND_RUN = {"steps": 300, "tokens": 8192, "rate": 4e-4, "seed": 2}
 
 
 # --- files, models, bases -----------------------------------------------------------------------
@@ -66,26 +70,37 @@ def prepare(folder: Path, root: Path, others: int) -> None:
     os.replace(partial, folder / "facts.tsv")
 
 
-def train(folder: Path, order: str, base: str, steps: int, tokens: int) -> Path:
-    """The model of an order; trained if there is none."""
-    output = folder / order
-    if not (output / "model" / "bert_model.ckpt.index").is_file():
-        give(
-            *("kgqa", "train", "--model", base, "--questions", folder / "train.json"),
-            *("--names", folder / "names.txt", "--rewrites", 9, "--order", order),
-            *("--steps", steps, "--tokens", tokens, "--length", 64, "--rate", 1e-3),
-            *("--dropout", 0.1, "--dtype", "float16", "--output", output),
-        )
-    return output / "model"
+def train(folder: Path, order: str, base: str) -> Path:
+    """The model of an order, the mean of a run's weights and a second one's that goes on from it;
+    trained if there is none."""
+    output, first, second = (folder / order / part for part in ("model", "first", "second"))
+    for model, run, options in ((base, first, FIRST_RUN), (first / "model", second, SECOND_RUN)):
+        if not _has_model(output) and not _has_model(run / "model"):
+            give(
+                *("kgqa", "train", "--model", model, "--questions", folder / "train.json"),
+                *("--names", folder / "names.txt", "--rewrites", 9, "--order", order),
+                *("--length", 64, "--dropout", 0.1, "--dtype", "float16", "--output", run),
+                *(word for name, value in options.items() for word in (f"--{name}", value)),
+            )
+    if not _has_model(output):
+        give("average", first / "model", second / "model", "--output", output)
+    return output
+
+
+def _has_model(folder: Path) -> bool:
+    return (folder / "bert_model.ckpt.index").is_file()
 
 
 def training_of(folder: Path) -> str:
-    """The size of a trained model, its steps and its last loss."""
+    """The size of a trained model, and the steps of its two runs with their last losses."""
     config = json.loads((folder / "model" / "bert_config.json").read_text(encoding="utf-8"))
-    rows = (folder / "loss.csv").read_text(encoding="utf-8").splitlines()
-    step, _, loss = rows[-1].split(",")
-    size = f"{config['num_hidden_layers']} layers, width {config['hidden_size']}"
-    return f"{size}, {int(step):,} steps, last loss {float(loss):.2f}"
+    told = [f"{config['num_hidden_layers']} layers, width {config['hidden_size']}"]
+    for name in ("first", "second"):
+        lines = (folder / name / "loss.csv").read_text(encoding="utf-8").splitlines()[1:]
+        losses = [float(line.split(",")[-1]) for line in lines[-max(1, len(lines) // 6) :]]
+        steps = int(lines[-1].split(",")[0])
+        told.append(f"{steps:,} steps to a loss of {sum(losses) / len(losses):.2f}")
+    return ", ".join(told)
 
 
 def build(folder: Path, order: str) -> Path:
@@ -131,8 +146,6 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where everything is kept")
     parser.add_argument("--write", type=Path, metavar="DIR", help="of knowledge_qa.md and .png")
     parser.add_argument("--base", default=BASE, help="folder to begin with, and the encoder's")
-    parser.add_argument("--steps", type=int, default=1200, help="of a training (1200)")
-    parser.add_argument("--tokens", type=int, default=16384, help="of a batch in it (16384)")
     parser.add_argument("--others", type=int, default=kgqa_sets.OTHERS, help="other subjects")
     parser.add_argument(
         "--systems", nargs="+", default=[*(s.name for s in SYSTEMS), "robust"], help="all"
@@ -147,7 +160,7 @@ def main() -> None:
     whole = {k: v[: args.limit] for k, v in kgqa_sets.measured_questions(root).items()}
     measured = {**whole, FIRST: whole["KgCLUE dev"][:SOME]}
     for order in ("spm", "smp"):
-        train(args.folder, order, args.base, args.steps, args.tokens)
+        train(args.folder, order, args.base)
         build(args.folder, order)
     models = Models(args.folder)
     baselines = kgqa_baselines.Baselines(args.folder / "facts.tsv", measured, args.base)

@@ -19,6 +19,7 @@ from bert4kexue.methods.knowledge_training import as_questions, rewritten, train
 from bert4kexue.models import build_transformer_model
 from bert4kexue.models.pretraining import build_pretrainer
 from bert4kexue.tokenizers import Tokenizer
+from bert4kexue.training.data import varied_first
 from bert4kexue.training.objectives import Continuations
 from bert4kexue.training.plan import Plan
 from bert4kexue.training.pretraining import WarmupDecay
@@ -85,7 +86,7 @@ class Task:
         self.best = -1.0
         after = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: self.measure())
         model.fit(
-            self.batches(),
+            varied_first(self.batches()),
             steps_per_epoch=steps,
             epochs=options.epochs,
             callbacks=[after],

@@ -20,6 +20,7 @@ from bert4kexue.methods.sts import evaluate_sts
 from bert4kexue.methods.word_corruption import tokens_by_word
 from bert4kexue.text.segment import word_segmenter
 from bert4kexue.tokenizers import Tokenizer
+from bert4kexue.training.data import varied_first
 from bert4kexue.training.plan import Plan
 from bert4kexue.training.pretraining import WarmupDecay
 from bert4kexue.training.special import Special
@@ -73,7 +74,7 @@ class Task:
             Plan(rows, options.tokens, 4 * MAXLEN, [1, i]) for i, rows in enumerate(tasks.values())
         ]
         model.fit(
-            batches(plans),
+            varied_first(batches(plans)),
             steps_per_epoch=options.steps,
             epochs=options.epochs,
             shuffle=False,

@@ -1,8 +1,9 @@
 """From rows to batches: padding, length buckets and the endless generator that `fit` reads.
 
 `DataGenerator` keeps bert4keras's contract: subclass it, write `__iter__(self, random=False)`, hand
-`forfit()` to `model.fit`. Two things are ours. Batches reach Keras 3 as tuples, never lists, since
-Keras 3 takes a list for one structured input and refuses it; and the shuffle takes a `seed`.
+`forfit()` to `model.fit`. Three things are ours. Batches reach Keras 3 as tuples, never lists,
+since Keras 3 takes a list for one structured input and refuses it; the first two batches differ in
+the axes that vary (`varied_first`); and the shuffle takes a `seed`.
 
 `bucketed_batches` saves padding: a batch holds rows of about one length and about
 `tokens_per_batch` tokens, so a bucket of short rows simply holds more of them.
@@ -12,12 +13,19 @@ Axis letters: b batch, n sequence.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-__all__ = ["DataGenerator", "bucketed_batches", "endless_batches", "sequence_padding"]
+__all__ = [
+    "DataGenerator",
+    "bucketed_batches",
+    "endless_batches",
+    "sequence_padding",
+    "varied_first",
+]
 
 
 def sequence_padding(
@@ -132,6 +140,40 @@ def endless_batches(
         yield from bucketed_batches(lengths, tokens_per_batch, multiple, rng)
 
 
+def varied_first(batches: Iterator[Any], among: int = 64) -> Iterator[Any]:
+    """The same batches, two of the first `among` moved to the front so that they differ in size
+    along every axis along which any of these do, if there are two such; the rest in their order.
+
+    On TensorFlow `fit` learns from the first two batches of a generator which axes vary, and stops
+    at a later batch of another size: length buckets and padding to the longest row of a batch meet
+    that sooner or later.
+    """
+    held = list(itertools.islice(batches, among))
+    sizes = [_sizes(batch) for batch in held]
+    axes = range(len(sizes[0])) if len({len(one) for one in sizes}) == 1 else ()
+    vary = [axis for axis in axes if len({one[axis] for one in sizes}) > 1]
+
+    def differing(pair: tuple[int, int]) -> int:
+        first, second = (sizes[i] for i in pair)
+        return sum(first[axis] != second[axis] for axis in vary)
+
+    if vary:
+        best = max(itertools.combinations(range(len(held)), 2), key=differing)
+        second, first = held.pop(best[1]), held.pop(best[0])
+        held = [first, second, *held]
+    yield from held
+    yield from batches
+
+
+def _sizes(batch: Any) -> tuple[int, ...]:
+    """The sizes of all arrays of a batch along all axes but the first."""
+    if isinstance(batch, dict):
+        batch = [batch[key] for key in sorted(batch)]
+    if isinstance(batch, list | tuple):
+        return tuple(size for part in batch for size in _sizes(part))
+    return np.shape(batch)[1:] if batch is not None else ()
+
+
 class DataGenerator:
     """The base of a training script's data: subclass it and write `__iter__`.
 
@@ -218,7 +260,11 @@ class DataGenerator:
         return held.pop()
 
     def forfit(self, random: bool = True) -> Iterator[Any]:
-        """Yield batches for ever, lists turned into tuples, as Keras 3's `fit` wants them."""
+        """Yield batches for ever, as Keras 3's `fit` wants them: lists turned into tuples, two
+        that differ first (`varied_first`)."""
+        return varied_first(self._endless(random), min(self.steps or 64, 64))
+
+    def _endless(self, random: bool) -> Iterator[Any]:
         while True:
             empty = True
             for batch in self.__iter__(random):
@@ -229,7 +275,7 @@ class DataGenerator:
 
     def fortest(self, random: bool = False) -> Iterator[Any]:
         """Yield the inputs of each batch for ever, for `predict`."""
-        for batch in self.forfit(random):
+        for batch in self._endless(random):
             yield batch[0]
 
     def to_dataset(
@@ -253,7 +299,7 @@ class DataGenerator:
         named = _tuples if names is None else _namer(names)
 
         def rows() -> Iterator[Any]:
-            for row in self.forfit():
+            for row in self._endless(True):
                 yield named(row)
 
         def spec(dtype: Any, shape: Sequence[int | None]) -> tf.TensorSpec:

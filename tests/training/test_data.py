@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert4kexue.training import DataGenerator, bucketed_batches, endless_batches, sequence_padding
+from bert4kexue.training.data import varied_first
 
 rows_of_ids = st.lists(st.lists(st.integers(1, 99), max_size=9), min_size=1, max_size=6)
 
@@ -152,6 +153,24 @@ def test_forfit_repeats_and_turns_lists_into_tuples():
     assert inputs[0].tolist() == [[1], [2]]
 
 
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=9))
+def test_the_first_two_batches_differ_where_any_do(sizes):
+    given = [(np.full((2, n), i), (np.zeros((1, 7)), np.zeros((2, m)))) for i, (n, m) in
+             enumerate(sizes)]  # fmt: skip
+    found = list(varied_first(iter(given), among=6))
+    numbers = [int(x[0, 0]) for x, _ in found]
+    assert sorted(numbers) == list(range(len(sizes)))
+    assert numbers[2:] == sorted(numbers[2:])
+    window = sizes[:6]
+    vary = [axis for axis in (0, 1) if len({one[axis] for one in window}) > 1]
+    pairs = itertools.combinations(window, 2)
+    if vary and any(all(a[axis] != b[axis] for axis in vary) for a, b in pairs):
+        a, b = (sizes[i] for i in numbers[:2])
+        assert all(a[axis] != b[axis] for axis in vary)
+    if not vary:
+        assert numbers == sorted(numbers)
+
+
 def test_no_data_is_an_error_instead_of_an_endless_wait():
     with pytest.raises(ValueError, match="nothing to fit"):
         next(Pairs([]).forfit())
@@ -218,6 +237,24 @@ def test_to_dataset_without_names_and_fit_on_it():
         dataset.map(lambda x, y: (x[0], y)), steps_per_epoch=2, epochs=2, shuffle=False, verbose=0
     )
     assert history.history["loss"][1] < history.history["loss"][0]
+
+
+def test_fit_takes_forfit_whose_first_batches_are_of_one_width():
+    keras = pytest.importorskip("keras")
+    token, other = keras.Input((None,)), keras.Input((None,))
+    out = keras.layers.Lambda(lambda x: (x[0] + x[1])[:, :1], output_shape=(1,))([token, other])
+    model = keras.Model([token, other], keras.layers.Dense(1)(out))
+    model.compile("sgd", "mse")
+
+    class Rows(Pairs):
+        def __iter__(self, random=False):
+            for (x, y), target in super().__iter__(random):
+                widest = 1 + int(x[0, 0]) // 5
+                yield [np.repeat(x, widest, axis=1), np.repeat(y, widest, axis=1)], target
+
+    generator = Rows([[1], [2], [3], [4], [5], [6]], batch_size=1)
+    model.fit(generator.forfit(random=False), steps_per_epoch=6, shuffle=False, verbose=0)
+    assert model.optimizer.iterations == 6
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
