@@ -133,7 +133,8 @@ class SortedPredictor:
         return batches
 
     def compile(self, lengths: Sequence[int] | np.ndarray) -> float:
-        """Run one empty batch of every shape that rows of these lengths need; seconds it took.
+        """Run one empty batch of every shape that rows of these lengths, predicted together, need;
+        seconds it took.
 
         Prediction does it by itself. Call it to have the time apart, or before serving.
         """
