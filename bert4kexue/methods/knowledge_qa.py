@@ -2,7 +2,7 @@
 
 The model writes the key of a fact, `S [SEP] P [SEP] M [SEP]`, after the question, and a prefix tree
 of all keys leaves it no other words (`methods.knowledge_base`). The objects are the values of the
-key. Many questions are searched together, by the compiled loop of `models.generation`.
+key. Many questions are searched together (`methods.knowledge_search`).
 """
 
 from __future__ import annotations
@@ -12,18 +12,11 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from bert4kexue.decoding import (
-    Constraint,
-    Intersection,
-    LookAhead,
-    PrefixChoice,
-    TreeConstraint,
-    vocabulary_hash,
-)
-from bert4kexue.decoding.lookahead import PADDING, lcs_lengths
-from bert4kexue.methods.knowledge_base import PARTS, KnowledgeBase, fact_key
+from bert4kexue.decoding import vocabulary_hash
+from bert4kexue.decoding.lookahead import lcs_lengths
+from bert4kexue.methods.knowledge_base import KnowledgeBase, fact_key
 from bert4kexue.methods.knowledge_scores import WrittenKeys, token_scores
-from bert4kexue.methods.knowledge_subjects import SubjectIndex, named_subjects, subject_rows
+from bert4kexue.methods.knowledge_subjects import SubjectIndex, named_subjects
 
 SHORT = 24
 """Tokens of a key that are searched for first: the cache of a search is as long as its keys may be,
@@ -104,6 +97,7 @@ class KnowledgeQA:
         multiple: int = 16,
         in_graph: bool = False,
     ) -> None:
+        from bert4kexue.methods.knowledge_search import GraphKeySearch, KeySearch
         from bert4kexue.models.generation import Generator
 
         tree = knowledge.tree
@@ -120,11 +114,9 @@ class KnowledgeQA:
             )
         if subjects not in get_args(Subjects):
             raise ValueError(f"subjects={subjects!r}: choose one of {list(get_args(Subjects))}")
+        end = tokenizer._token_end_id
         self._generator = Generator(
-            token_scores(model),
-            end_token_id=tokenizer._token_end_id,
-            jit_compile=jit_compile,
-            multiple=multiple,
+            token_scores(model), end_token_id=end, jit_compile=jit_compile, multiple=multiple
         )
         if self._generator.decoder.causal:
             raise ValueError("the question has to be read from both sides: application='unilm'")
@@ -136,12 +128,9 @@ class KnowledgeQA:
             )
         self.tokenizer, self.knowledge, self.lookahead = tokenizer, knowledge, lookahead
         self.subjects, self.maxlen, self.batch_size = subjects, maxlen, batch_size
-        self.in_graph = in_graph
-        self._index = None
-        if subjects == "similar":
-            self._index = SubjectIndex(tree, tokenizer._token_end_id)
-        self._rule = self._make_rule() if self.in_graph else None
-        self._compiled: dict[tuple[int, int, int], Callable[..., Any]] = {}
+        self._index = SubjectIndex(tree, end) if subjects == "similar" else None
+        search = GraphKeySearch if in_graph else KeySearch
+        self._find = search(self._generator, tree, end, lookahead, maxlen)
         self._written = WrittenKeys(self._generator.decoder)
 
     def answer(self, question: str, topk: int = 5, num_beams: int | None = None) -> list[Answer]:
@@ -260,118 +249,24 @@ class KnowledgeQA:
     def _encode(self, question: str) -> list[int]:
         return list(self.tokenizer.encode(question, maxlen=self.maxlen)[0])
 
-    def _make_rule(self) -> Any:
-        from bert4kexue.ops.lookahead import GraphLookAhead
-        from bert4kexue.ops.tree_constraint import GraphTree
-
-        tree, v = self.knowledge.tree, self._generator.decoder.vocab_size
-        if self.lookahead:  # the questions are set when they come
-            return GraphLookAhead(tree, [[0]], self.tokenizer._token_end_id, v)
-        return GraphTree(tree, v)
-
     def _search(
         self, rows: list[list[int]], topk: int, beams: int, steps: int
     ) -> list[list[tuple[list[int], float]] | None]:
         """The best keys of each row and their scores; None where one is longer than `steps`."""
-        from bert4kexue.models.compilation import shapes_are_static
-        from bert4kexue.models.prompts import bucketed, prompts
-
-        generator = self._generator
-        tokens, segments = prompts(rows, None, generator.decoder, self.knowledge.tree.depth)
-        static = shapes_are_static(generator.jit_compile)
-        if static:
-            tokens, segments = (bucketed(x, generator.multiple) for x in (tokens, segments))
-        b = len(tokens) if self.in_graph else len(rows)
-        choices = self._choices(rows, b, 32 if static else 8)
-        if self.in_graph:
-            found = self._in_graph(topk, beams, steps)(tokens, segments, *choices)
-            found = {name: np.asarray(value)[: len(rows)] for name, value in found.items()}
-            if found["invalid"].any():
-                raise ValueError(
-                    "the model gave NaN for the next token: no answer can be chosen by it. Check "
-                    "its weights"
-                )
-            names = ("token_ids", "lengths", "scores", "finished")
-            outputs = [
-                [
-                    (ids[:length].tolist(), float(score), bool(ended))
-                    for ids, length, score, ended in zip(*each, strict=True)
-                    if score > -np.inf
-                ]
-                for each in zip(*(found[name] for name in names), strict=True)
-            ]
-        else:
-            tree, end = self.knowledge.tree, self.tokenizer._token_end_id
-            rule: Constraint = TreeConstraint(tree)
-            if self.lookahead:
-                rule = LookAhead(tree, np.where(tokens[:b] == 0, PADDING, tokens[:b]), end)
-            if choices:
-                rule = Intersection(rule, PrefixChoice(choices[0], generator.decoder.vocab_size))
-            options = self._options(topk, beams, steps)
-            outputs = [
-                [(h.ids.tolist(), h.score, h.finished) for h in several]
-                for several in generator.generate(rows, constraint=rule, **options)
-            ]
+        subjects = None if self.subjects == "all" else self._named(rows)
         return [
-            [(ids, score) for ids, score, _ in several]
-            if all(ended for *_, ended in several)
-            else None
-            for several in outputs
+            [(ids, score) for ids, score, _ in keys] if all(key.ended for key in keys) else None
+            for keys in self._find(rows, subjects, topk, beams, steps)
         ]
 
-    def _choices(self, rows: list[list[int]], b: int, multiple: int) -> list[np.ndarray]:
-        """The subjects each question may be answered about, (b, k, l); nothing for any."""
-        if self.subjects == "all":
-            return []
+    def _named(self, rows: list[list[int]]) -> list[list[list[int]]]:
+        """The subjects that each question may be answered about."""
         tree, end = self.knowledge.tree, self.tokenizer._token_end_id
         found = [named_subjects(tree, row[1:-1], end) for row in rows]
         if self._index is not None:
             for row, named in zip(rows, found, strict=True):
                 named += [s for s in self._index.similar(row[1:-1]) if s not in named]
-        return [subject_rows([*found, *[[]] * (b - len(rows))], multiple)]
-
-    def _options(self, topk: int, beams: int, steps: int) -> dict[str, Any]:
-        return {
-            "min_ends": PARTS,
-            "max_new_tokens": steps,
-            # Scores only fall: a key that is cut off and stands below `topk` others stays there.
-            "return_unfinished": steps < self.knowledge.tree.depth,
-            "num_beams": beams,
-            "num_return_sequences": topk,
-        }
-
-    def _in_graph(self, topk: int, beams: int, steps: int) -> Callable[..., Any]:
-        """The search as a compiled function of (token_ids, segment_ids); one for each width."""
-        if (topk, beams, steps) not in self._compiled:
-            from keras import ops
-
-            from bert4kexue.models.compilation import compiled
-            from bert4kexue.ops.constraint_composition import GraphIntersection
-            from bert4kexue.ops.token_constraints import GraphPrefixChoice
-
-            rule: Any = self._rule
-            options = self._options(topk, beams, steps)
-
-            def search(token_ids: Any, segment_ids: Any, *choices: Any) -> Any:
-                constraint = rule
-                if self.lookahead:
-                    questions = ops.where(token_ids == 0, PADDING, token_ids)
-                    constraint = rule.with_questions(questions, self.maxlen)
-                if choices:
-                    several = GraphPrefixChoice(choices[0], self._generator.decoder.vocab_size)
-                    constraint = GraphIntersection(constraint, several)
-                function = self._generator.generate_function(constraint=constraint, **options)
-                return function(token_ids, segment_ids)
-
-            variables = self._generator.generate_function(constraint=rule, **options).variables  # type: ignore[attr-defined]
-            function = compiled(search, variables, jit_compile=self._generator.jit_compile)
-
-            def run(*arrays: np.ndarray) -> Any:
-                outputs = function(*map(ops.convert_to_tensor, arrays))
-                return {name: ops.convert_to_numpy(value) for name, value in outputs.items()}
-
-            self._compiled[topk, beams, steps] = run
-        return self._compiled[topk, beams, steps]
+        return found
 
     def _said(self, answer: Answer) -> list[int]:
         """The key of an answer up to its predicate."""
