@@ -83,9 +83,10 @@ def page(
         "beside the right ones, of namesakes and of 200,000 other subjects. The model is a small",
         "RoFormer, trained on with `bert4kexue kgqa train` on KgCLUE's train and nine tenths of",
         "NLPCC's questions, each with nine copies whose subject is swapped, in two runs, the",
-        f"second going on from the first ({trained}); its weights are the mean of both. Beams are",
-        "3 wide. EM and F1 are of the object, Score is their mean. *Literal* are questions in",
-        "which the gold predicate stands as it is written in the base.",
+        "second going on from the first; its weights are the mean of both",
+        f"({trained}).",
+        "Beams are 3 wide. EM and F1 are of the object, Score is their mean. *Literal* are",
+        "questions in which the gold predicate stands as it is written in the base.",
         "",
     ]
     for name, gold in measured.items():
