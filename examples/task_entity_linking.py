@@ -220,9 +220,9 @@ more with the context, then the commonest. From the context alone the model may 
 names that stand in it, where any does. Rivals are drawn, not found: they are as common as real
 meanings, but seldom as near to the right one as those of real homonyms.
 
-The small model copies the call and knows when no meaning belongs to it; where one does, it goes by
-how common a meaning is, and rivals drawn by frequency are as common: there it does no better than
-a draw among the four, and nor do the strings.
+The small model copies the call and knows when no meaning belongs to it. Where one does, a draw
+among the four would find it in a quarter of the contexts: the model by itself is little above that,
+as the strings are, and what the context repeats of a meaning, the look-ahead, is what helps.
 """
 
 
