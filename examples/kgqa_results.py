@@ -74,16 +74,17 @@ def train(folder: Path, order: str, base: str) -> Path:
     """The model of an order, the mean of a run's weights and a second one's that goes on from it;
     trained if there is none."""
     output, first, second = (folder / order / part for part in ("model", "first", "second"))
+    if _has_model(output):
+        return output
     for model, run, options in ((base, first, FIRST_RUN), (first / "model", second, SECOND_RUN)):
-        if not _has_model(output) and not _has_model(run / "model"):
+        if not _has_model(run / "model"):
             give(
                 *("kgqa", "train", "--model", model, "--questions", folder / "train.json"),
                 *("--names", folder / "names.txt", "--rewrites", 9, "--order", order),
                 *("--length", 64, "--dropout", 0.1, "--dtype", "float16", "--output", run),
                 *(word for name, value in options.items() for word in (f"--{name}", value)),
             )
-    if not _has_model(output):
-        give("average", first / "model", second / "model", "--output", output)
+    give("average", first / "model", second / "model", "--output", output)
     return output
 
 

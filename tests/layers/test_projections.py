@@ -20,8 +20,8 @@ def gated():
     return layer
 
 
-def through(layer, packed, x, rows=None):
-    with projecting(packed, rows):
+def through(layer, packed, x):
+    with projecting(packed):
         return to_numpy(layer(x))
 
 
