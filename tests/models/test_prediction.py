@@ -79,7 +79,22 @@ def test_only_batches_of_few_tokens_are_multiplied_by_packed_kernels(model, monk
 def test_one_sentence_is_not_filled_up_to_a_batch(model):
     predictor = SortedPredictor(model, jit_compile=True)
     assert [batch.shape for batch in predictor.plan([30])] == [(1, 32)]
-    assert [batch.shape for batch in predictor.plan([30, 3, 30])] == [(4, 32), (4, 8)]
+    assert [batch.shape for batch in predictor.plan([30, 3, 30])] == [(2, 32), (1, 4)]
+
+
+@pytest.mark.parametrize("static", [False, True])
+@pytest.mark.parametrize("rows", [10, 100, 300, 1000, 4000])
+@pytest.mark.parametrize("longest", [64, 512])
+def test_little_is_padding_for_few_rows_and_many(static, rows, longest):
+    predictor = SortedPredictor.__new__(SortedPredictor)
+    predictor.tokens_per_batch, predictor.multiple, predictor.static = 4096, None, static
+    drawn = np.random.default_rng(0).lognormal(np.log(longest / 5), 0.6, rows)
+    lengths = np.clip(drawn.astype(int), 3, longest)
+    batches = predictor.plan(lengths)
+    computed = sum(height * width for _, (height, width) in batches)
+    assert lengths.sum() >= 0.8 * computed
+    if static:
+        assert len({batch.shape for batch in batches}) <= 32
 
 
 @pytest.mark.parametrize("options", [{}, {"multiple": 4}, {"tokens_per_batch": 1}])
@@ -134,7 +149,7 @@ def test_progress_sees_every_batch(model):
 @given(
     st.lists(st.integers(0, 60), min_size=1, max_size=80),
     st.integers(1, 200),
-    st.integers(1, 16),
+    st.none() | st.integers(1, 16),
     st.booleans(),
 )
 @settings(max_examples=100, deadline=None)
@@ -147,9 +162,15 @@ def test_plans_hold_every_row_once_and_fit(lengths, tokens, multiple, static):
         assert len(rows) <= height
         assert height == 1 or height * width <= tokens
         assert max(lengths[i] for i in rows) <= width
-        assert width % multiple == 0
+        assert multiple is None or width % multiple == 0
+        if not static:
+            assert len(rows) == height
+            assert multiple is not None or min(max(1, lengths[i]) for i in rows) >= 0.8 * width
+        else:
+            assert height in {1, 2, 4, 8, 16, 32, 64, 128, max(1, tokens // width)}
     if static:
-        assert len({batch.shape for batch in batches}) <= -(-max(lengths) // multiple) + 1
+        empty = sum(height - len(rows) for rows, (height, _) in batches)
+        assert empty <= batches[-1].shape[0] / 4, "only the last batch may hold empty rows"
 
 
 def test_the_users_model_is_left_as_it_was(model):
