@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bert4kexue.checkpoints import CheckpointError
+from bert4kexue.checkpoints import CheckpointError, archives
 from bert4kexue.checkpoints.archives import unpacked
 from bert4kexue.checkpoints.places import checkpoint_folder, find_checkpoint
 from bert4kexue.checkpoints.released import RELEASED
@@ -20,15 +20,15 @@ from bert4kexue.models import build_transformer_model
 FILES = {"bert_config.json": b"{}", "vocab.txt": b"[PAD]\n" * 999, "bert_model.ckpt.index": b"i"}
 
 
-def make_zip(path, files):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+def make_zip(path, files, method=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", method) as archive:
         for name, data in files.items():
             archive.writestr(name, data)
     return path
 
 
-def make_tar(path, files):
-    with tarfile.open(path, "w:gz") as archive:
+def make_tar(path, files, mode="w:gz"):
+    with tarfile.open(path, mode) as archive:
         for name, data in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
@@ -116,6 +116,101 @@ def test_a_flipped_byte_is_refused(tmp_path):
     data[data.index(b"vocab.txt") + 15] ^= 0xFF
     path.write_bytes(bytes(data))
     with pytest.raises(CheckpointError, match="no whole archive"), unpacked(path):
+        pass
+
+
+@pytest.mark.parametrize("packing", [0, 8, 12, 14, "w:", "w:gz", "w:bz2", "w:xz"])
+def test_of_a_damaged_archive_only_true_contents_come_out(tmp_path, packing):
+    files = {name: name.encode() * 30 for name in FILES}
+    path = tmp_path / ("model.tar" if isinstance(packing, str) else "model.zip")
+    if isinstance(packing, str):
+        make_tar(path, files, packing)
+    else:
+        make_zip(path, files, packing)
+    data, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(80):
+        damaged = bytearray(data)
+        damaged[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        found = []
+        try:
+            with unpacked(path) as folder:
+                found = [item.read_bytes() for item in folder.rglob("*") if item.is_file()]
+        except CheckpointError as error:
+            assert str(path) in str(error)  # noqa: PT017 - a flipped byte may be of no account
+        if packing != "w:":  # which has no checksum of contents
+            assert set(found) <= set(files.values())
+
+
+def test_a_wrong_checksum_at_the_end_is_refused(tmp_path):
+    path = make_tar(tmp_path / "model.tar.gz", FILES)
+    data = bytearray(path.read_bytes())
+    data[-6] ^= 0xFF  # of the CRC-32; after it, the size
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"no whole archive \(CRC"), unpacked(path):
+        pass
+
+
+def test_a_damaged_header_is_not_the_end_of_the_archive(tmp_path):
+    path = tmp_path / "model.tar"
+    with tarfile.open(path, "w") as archive:
+        for name in FILES:
+            archive.addfile(tarfile.TarInfo(name))
+    data = bytearray(path.read_bytes())
+    data[1024 + 148] ^= 1  # the third header's checksum
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="header at byte 1,024 is damaged"), unpacked(path):
+        pass
+
+
+def test_corrupt_xz_is_refused(tmp_path):
+    path = tmp_path / "model.tar.gz"
+    noise = np.random.default_rng(0).bytes(50_000)
+    data = bytearray(make_tar(path, {"vocab.txt": noise}, "w:xz").read_bytes())
+    data[30_000] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="no whole archive"), unpacked(path):
+        pass
+
+
+def test_a_compression_that_python_does_not_read_is_told(tmp_path):
+    path = make_zip(tmp_path / "model.zip", {"vocab.txt": b"a" * 99})
+    data = bytearray(path.read_bytes())
+    for signature, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        at = data.index(signature) + place
+        data[at : at + 2] = struct.pack("<H", 9)  # Deflate64
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"'vocab.txt' is .* method 9"), unpacked(path):
+        pass
+    data[data.index(b"PK\x01\x02") + 6] = 99  # the version needed
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="Python does not read"), unpacked(path):
+        pass
+
+
+@pytest.mark.parametrize("files", [{"a": b"x", "a/b": b"y"}, {"A/b/c": b"x", "a": b"y"}])
+def test_a_file_that_is_a_folder_too_is_refused(make, files):
+    with pytest.raises(CheckpointError, match="a file and a folder at once"), unpacked(make(files)):
+        pass
+
+
+def test_a_member_that_names_no_file_is_refused(make):
+    with pytest.raises(CheckpointError, match=r"'\.' names no file"), unpacked(make({".": b"x"})):
+        pass
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
+def test_a_full_disk_is_told_apart_from_damage(make, monkeypatch):
+    path = make(FILES)
+    full = io.FileIO("/dev/full", "w")
+    monkeypatch.setattr(archives, "open", lambda target, mode: full, raising=False)
+    with pytest.raises(CheckpointError, match=r"the disk is full, with [\d,]+ bytes free"):
+        unpacked(path).__enter__()
+
+
+def test_a_name_that_the_system_refuses_is_told(make):
+    path = make({"a" * 300: b"x"})
+    with pytest.raises(CheckpointError, match=r"'a+' cannot be written below"), unpacked(path):
         pass
 
 
