@@ -198,7 +198,7 @@ def _tasks(options: argparse.Namespace, shares: Shares) -> tuple[dict[str, Any],
     from bert4kexue.training import objectives
     from bert4kexue.training.corpora import read_rows
     from bert4kexue.training.plan import Plan
-    from bert4kexue.training.records import ID_MASK, Records, sha256
+    from bert4kexue.training.records import Records, sha256
     from bert4kexue.training.run import Task
     from bert4kexue.training.special import Special
 
@@ -245,9 +245,7 @@ def _tasks(options: argparse.Namespace, shares: Shares) -> tuple[dict[str, Any],
             rows = [(ids(row["source"]), target(row["target"])) for row in kept]
             return objectives.Continuations(rows, special)
         if name == "contrast" and options.similar is None:
-            pieces = running_text(name)
-            same = [(pieces[i] & ID_MASK).tolist() for i in range(len(pieces))]
-            return objectives.AlikePairs([(x, x) for x in same], special, corrupt=_CORRUPT)
+            return objectives.SamePieces(running_text(name), special, _CORRUPT)
         if name == "contrast":
             kept = rows_of("similar", a=str, b=str)
         else:

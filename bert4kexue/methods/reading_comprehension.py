@@ -349,11 +349,9 @@ def special_ids(tokenizer: Any) -> Special:
     Raises:
         ValueError: the vocabulary has no [MASK].
     """
-    mask = getattr(tokenizer, "_token_mask_id", None)
-    if mask is None:
+    if getattr(tokenizer, "_token_mask_id", None) is None:
         raise ValueError("the vocabulary has no [MASK]: take the one the model was trained with")
-    ids = tokenizer._token_start_id, tokenizer._token_end_id
-    return Special(*ids, mask, tokenizer._vocab_size)
+    return Special.of(tokenizer)
 
 
 def _few(count: int) -> int:

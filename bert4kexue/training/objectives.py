@@ -22,6 +22,7 @@ from typing import Protocol
 
 import numpy as np
 
+from bert4kexue.training.hidden_words import hide_words
 from bert4kexue.training.records import ID_MASK, SENTENCE, WORD, Records
 from bert4kexue.training.special import Special
 
@@ -132,51 +133,6 @@ class MaskedWords:
         asked = hide_words(token_ids, words, self.special, rng, self.rate)
         extra = {"document_ids": documents} if self.packed else {}
         return {"segment_ids": np.zeros(shape, np.int32), **extra, **asked}
-
-
-def hide_words(
-    token_ids: np.ndarray,
-    words: np.ndarray,
-    special: Special,
-    rng: np.random.Generator,
-    rate: float,
-) -> Batch:
-    """Hide whole words of (b, n) `token_ids`; `words` is True where one begins.
-
-    Words are taken in random order until `rate` of the row's ordinary tokens is reached, at least
-    one a row that has any; the number of places m depends on the shape alone.
-    """
-    b, n = token_ids.shape
-    m = max(1, int(np.ceil(n * rate)))
-    ordinary = token_ids >= special.first_ordinary
-    # Words are numbered over the whole batch; a special token ends the word before it.
-    number = np.cumsum((words | ~ordinary).ravel()).reshape(b, n) - 1
-    draw = rng.random(int(number[-1, -1]) + 1)[number]
-    draw = np.where(ordinary, draw, 2.0)
-    order = np.argsort(draw, axis=1, kind="stable")
-    wanted = np.maximum(np.rint(ordinary.sum(1) * rate).astype(int), 1)
-    places = np.arange(n)[None]
-    chosen_words = np.take_along_axis(number, order, 1)
-    last = np.minimum(wanted, m)[:, None]
-    taken = (places < last) & (np.take_along_axis(draw, order, 1) < 1)
-    # A word is hidden whole or not at all: the one that the limit cuts is left out, unless alone.
-    cut = np.take_along_axis(chosen_words, np.minimum(last, n - 1), 1)
-    whole = taken & ((chosen_words != cut) | (last >= n))
-    taken = np.where(whole.any(1, keepdims=True), whole, taken)[:, :m]
-    positions = np.where(taken, order[:, :m], 0).astype(np.int32)
-    labels = np.where(taken, np.take_along_axis(token_ids, positions, 1), 0).astype(np.int32)
-    fate = rng.random(len(draw.ravel()) + 1)[np.take_along_axis(number, positions, 1)]
-    drawn = rng.integers(special.first_ordinary, special.vocabulary, positions.shape)
-    hidden = np.where(fate < 0.8, special.mask, np.where(fate < 0.9, drawn, labels))
-    masked = token_ids.copy()
-    lines = np.broadcast_to(np.arange(b)[:, None], positions.shape)
-    masked[lines[taken], positions[taken]] = hidden[taken]
-    return {
-        "token_ids": masked,
-        "positions": positions,
-        "labels": labels,
-        "weights": taken.astype(np.float32),
-    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -365,6 +321,31 @@ class AlikePairs:
             "pair_weights": pair_weights,
             **scored,
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class SamePieces:
+    """Pieces of running text, each to be known again by its corrupted copy: :class:`AlikePairs`.
+
+    Args:
+        windows: pieces of text, read when a batch asks for them.
+        special: ids.
+        corrupt: share of the copy's tokens that is dropped.
+    """
+
+    windows: Windows
+    special: Special
+    corrupt: float
+
+    def lengths(self) -> np.ndarray:
+        """Two rows of each piece."""
+        return 2 * (self.windows.lengths() + 2)
+
+    def batch(self, rows: np.ndarray, shape: tuple[int, int], rng: np.random.Generator) -> Batch:
+        """Rows 2i and 2i + 1 are a piece and its copy."""
+        pieces = [(self.windows[int(row)] & ID_MASK).tolist() for row in rows]
+        alike = AlikePairs([(ids, ids) for ids in pieces], self.special, corrupt=self.corrupt)
+        return alike.batch(np.arange(len(rows)), shape, rng)
 
 
 def corrupted(ids: Sequence[int], rng: np.random.Generator, rate: float) -> list[int]:

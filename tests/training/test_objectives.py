@@ -9,14 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bert4kexue.text.wordpiece import Tokenizer
+from bert4kexue.training.hidden_words import hide_words
 from bert4kexue.training.objectives import (
     AlikePairs,
     Continuations,
     MaskedWords,
+    SamePieces,
     SentencePairs,
     Windows,
     corrupted,
-    hide_words,
 )
 from bert4kexue.training.plan import Plan
 from bert4kexue.training.records import SENTENCE, WORD
@@ -94,6 +96,38 @@ def test_the_stated_shares_are_masked():
     assert real.sum() / token_ids.size == pytest.approx(0.15, abs=0.002)
     assert (seen == 4).mean() == pytest.approx(0.8, abs=0.01)
     assert (seen == asked["labels"][real]).mean() == pytest.approx(0.1, abs=0.01)
+
+
+def google_vocabulary():
+    """Laid out as Google's Chinese one: [CLS] is 101, and 99 tokens stand for nothing."""
+    unused = [f"[unused{i}]" for i in range(1, 100)]
+    first = ["[PAD]", *unused, "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    return {token: i for i, token in enumerate([*first, *map(chr, range(0x4E00, 0x4E40))])}
+
+
+def test_special_tokens_of_googles_vocabularies_are_neither_asked_for_nor_drawn():
+    vocabulary = google_vocabulary()
+    special = Special.of(Tokenizer(vocabulary))
+    assert (special.start, special.end, special.mask) == (101, 102, 103)
+    rng = np.random.default_rng(0)
+    documents = [rng.integers(104, 168, 12).astype(np.uint32) | WORD for _ in range(500)]
+    documents[0][:3] = 100 | WORD  # unknown words
+    plan = Plan(MaskedWords(Windows(documents, 12), special), 2048, 16, [0])
+    drawn = []
+    for number in range(plan.steps_per_epoch):
+        batch = plan.batch(number, rng)
+        real = batch["weights"] > 0
+        assert batch["labels"][real].min() >= 104
+        seen = batch["token_ids"][np.nonzero(real)[0], batch["positions"][real]]
+        drawn += seen[(seen != batch["labels"][real]) & (seen != special.mask)].tolist()
+    assert len(drawn) > 50
+    assert min(drawn) >= 104
+
+
+def test_five_special_tokens_at_the_beginning_leave_the_draws_as_they_were():
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<S>", "好"]
+    special = Special.of(Tokenizer({token: i for i, token in enumerate(tokens)}))
+    np.testing.assert_array_equal(np.flatnonzero(special.ordinary()), [5, 6])
 
 
 def test_packed_rows_hold_every_piece_with_its_own_document():
@@ -178,6 +212,28 @@ def test_only_a_sentence_beside_itself_is_corrupted():
     assert 0 < len(kept[1]) < 20
     assert set(kept[1]) < set(kept[0])
     assert kept[2:] == [[30, 31, 32], [33, 34]]
+
+
+def test_pieces_beside_their_copies_are_read_from_the_records_batch_by_batch():
+    windows = Windows(made_records(5), 20)
+    task, read = SamePieces(windows, SPECIAL, 0.15), []
+    kept = [(windows[i] & np.uint32(SENTENCE - 1)).tolist() for i in range(len(windows))]
+    held = AlikePairs([(ids, ids) for ids in kept], SPECIAL, corrupt=0.15)
+    np.testing.assert_array_equal(task.lengths(), held.lengths())
+
+    class Watched(list):
+        def __getitem__(self, index):
+            read.append(index)
+            return super().__getitem__(index)
+
+    windows.records = Watched(windows.records)
+    plan = Plan(task, 200, 48, [5])
+    assert not read
+    rows, shape = plan._batches(0)[0]
+    batches = [t.batch(rows, shape, np.random.default_rng(1)) for t in (task, held)]
+    assert len(read) == len(rows)
+    for key, value in batches[1].items():
+        np.testing.assert_array_equal(batches[0][key], value, err_msg=key)
 
 
 @settings(deadline=None)
