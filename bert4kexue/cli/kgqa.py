@@ -193,7 +193,7 @@ def run_eval(options: argparse.Namespace) -> int:
 
 def _texts(path: Path) -> list[tuple[int, str]]:
     """Ids and texts of labelled or plain questions."""
-    from bert4kexue.methods.kgclue import begins_labelled, read_questions
+    from bert4kexue.methods.question_files import begins_labelled, read_questions
 
     text = path.read_text(encoding="utf-8-sig")
     if begins_labelled(text):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bert4kexue.cli.models import add_model_options, find_family, load_tokenizer
+from bert4kexue.text.lines import read_lines
 
 DEFAULT = "pretrained/roformer_tiny_zh"
 _EPILOG = """\
@@ -112,8 +113,7 @@ def run(options: argparse.Namespace) -> int:
 def _names(path: str | None) -> list[str]:
     if path is None:
         return []
-    lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    names = [line.strip() for line in lines if line.strip()]
+    names = [line.strip() for line in read_lines(path) if line.strip()]
     if not names:
         raise ValueError(f"{path} holds no name")
     return names

@@ -28,6 +28,7 @@ import numpy as np
 from bert4kexue.decoding import PrefixTree, vocabulary_hash
 from bert4kexue.methods.knowledge_base import Order, ordered, split_meaning
 from bert4kexue.methods.knowledge_stages import Block, Rejected, Stages
+from bert4kexue.text.lines import read_lines
 
 BLOCK = 1 << 20
 """Bytes of text that are tokenized together."""
@@ -138,8 +139,7 @@ def read_aliases(path: str | Path) -> dict[str, list[str]]:
         ValueError: a line without two names, or no line at all.
     """
     found: dict[str, list[str]] = {}
-    lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(path), 1):
         if line.strip():
             columns = [column.strip() for column in line.split("\t")]
             if len(columns) != 2 or not all(columns):

@@ -15,9 +15,9 @@ from typing import Any
 
 from bert4kexue._files import atomic_folder
 from bert4kexue.decoding import vocabulary_hash
-from bert4kexue.methods.kgclue import begins_labelled, read_questions
 from bert4kexue.methods.knowledge_base import MANIFEST, TREE, Order
 from bert4kexue.methods.knowledge_files import BuildReport, build_tree_file
+from bert4kexue.methods.question_files import begins_labelled, iter_questions
 
 MODEL_MARK = "kgqa.json"
 """What a model's folder says of its training: the order of a key's parts."""
@@ -127,7 +127,7 @@ def _write_facts(source: Path, target: Path) -> list[str]:
     """The answers of labelled questions as lines; what was wrong with the others."""
     rejected: list[str] = []
     with open(target, "w", encoding="utf-8", newline="\n") as file:
-        for question in read_questions(source, rejected):
+        for question in iter_questions(source, rejected):
             columns = (" ".join(part.split()) for part in question[2:])
             file.write("\t".join(columns) + "\n")
     return rejected

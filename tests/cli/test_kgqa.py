@@ -273,7 +273,7 @@ def test_a_trained_model_answers_from_a_base_of_its_own_order_alone(folder, tmp_
     [
         ("", "is empty"),
         ('{"question": "谁", "answer": "甲 ||| 乙"}', "no question follows the format"),
-        ("[1]", "needs `question` and `answer`"),
+        ("[1]", "needs an object with `question`"),
     ],
 )
 def test_questions_that_cannot_be_trained_on_are_told(content, told, folder, tmp_path, capsys):

@@ -48,14 +48,14 @@ def test_both_formats_give_the_same_questions(tmp_path):
     ("text", "message"),
     [
         ("", "is empty"),
-        ('{"question": "谁"}', "line 1 .* needs `question` and `answer`"),
+        ('{"question": "谁"}', "line 1 .* needs one answer"),
         ('{"question": "谁", "answer": "a ||| b"}', r"line 1 .*`S \|\|\| P \|\|\| O`, got 2 parts"),
         ('{"question": "谁", "answer": " ||| b ||| c"}', "needs a subject and a predicate"),
         ('{"question": "谁", "answer": 3}', "line 1"),
         ("[]", "line 1"),
         ("{", "line 1 .* is no JSON"),
         ("<question id=1>\t谁\nabc", "line 2 .* is none of"),
-        ("<question id=1>\t谁", "question 1 .* needs <question> and <triple>"),
+        ("<question id=1>\t谁", "question 1 .* needs one answer"),
         ("<question id=1>\t谁\n<triple id=1>\ta", "question 1 .* got 1 parts"),
     ],
 )
