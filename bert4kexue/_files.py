@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -9,6 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal
+
+import numpy as np
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -29,8 +34,8 @@ def atomic_write(
         The open file.
 
     Raises:
-        OSError: The folder is absent or not writable, or (on Windows) `path` is open or
-            memory-mapped by somebody: close it first.
+        OSError: The folder is absent or not writable, the disk is full, or (on Windows) `path` is
+            open or memory-mapped by somebody: close it first.
 
     Example:
         >>> with atomic_write("vocab.txt", "w") as file:
@@ -45,10 +50,33 @@ def atomic_write(
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(FileNotFoundError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            free = shutil.disk_usage(path.parent).free
+            raise OSError(
+                error.errno,
+                f"{path} could not be written ({error.strerror}; without it {free:,} bytes are "
+                "free there): make room and run the same again",
+            ) from error
         raise
+
+
+def write_array(path: str | os.PathLike[str], array: np.ndarray) -> None:
+    """Write a .npy file that is whole or absent.
+
+    `np.save` hands a file to `ndarray.tofile`, which on a full disk tells two numbers and nothing
+    else.
+
+    Raises:
+        OSError: as of :func:`atomic_write`.
+    """
+    array = np.asarray(array, order="C")
+    with atomic_write(path) as file:
+        header = np.lib.format.header_data_from_array_1_0(array)
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(array.data)
 
 
 @contextmanager

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+
+import numpy as np
 import pytest
 
-from bert4kexue._files import atomic_folder, atomic_write
+from bert4kexue._files import atomic_folder, atomic_write, write_array
 
 
 def test_file_appears_only_at_the_end(tmp_path):
@@ -35,6 +38,35 @@ def test_an_exception_leaves_the_old_file(tmp_path):
         fail()
     assert path.read_bytes() == b"old"
     assert [item.name for item in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("size", [2000, 200_000])
+def test_a_full_disk_is_told_with_the_path_and_leaves_the_old_file(tmp_path, size):
+    """A limit on the size of files stands for a full disk, which fails in the same call."""
+    resource = pytest.importorskip("resource", reason="Windows has no such limit")
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(
+            OSError, match=r"a could not be written .*[\d,]+ bytes are free"
+        ) as told:
+            write_array(path, np.zeros(size, np.uint8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert told.value.errno == errno.EFBIG
+    assert path.read_bytes() == b"old"
+    assert [item.name for item in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("array", [np.zeros((0, 3)), np.arange(6).reshape(2, 3).T, np.array(2.5)])
+def test_an_array_is_written_as_numpy_reads_it(tmp_path, array):
+    write_array(tmp_path / "a.npy", array)
+    found = np.load(tmp_path / "a.npy")
+    np.testing.assert_array_equal(found, array)
+    assert found.dtype == array.dtype
+    assert found.shape == array.shape
 
 
 def test_folder_replaces_the_old_one_whole(tmp_path):

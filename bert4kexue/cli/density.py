@@ -148,8 +148,6 @@ def run_log_prob(options: argparse.Namespace) -> int:
 
 def run_sample(options: argparse.Namespace) -> int:
     """Print texts, or write an array."""
-    import numpy as np
-
     vae, settings = _load(options.model)
     if settings["kind"] != "text" and not options.output:
         raise ValueError("samples that are no text need --output FILE.npy")
@@ -160,10 +158,9 @@ def run_sample(options: argparse.Namespace) -> int:
         return 0
     if settings["kind"] == "gaussian" and settings["levels"]:
         drawn = _preprocessing(settings).backward(drawn)
-    from bert4kexue._files import atomic_write
+    from bert4kexue._files import write_array
 
-    with atomic_write(options.output) as file:
-        np.save(file, drawn)
+    write_array(options.output, drawn)
     print(f"{options.output}: {drawn.shape}")
     return 0
 

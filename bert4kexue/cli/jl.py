@@ -80,15 +80,12 @@ def run_dim(options: argparse.Namespace) -> int:
 
 def run_project(options: argparse.Namespace) -> int:
     """Write the projections."""
-    import numpy as np
-
-    from bert4kexue._files import atomic_write
+    from bert4kexue._files import write_array
     from bert4kexue.analysis import project
 
     vectors = _vectors(options.input)
     small = project(vectors, options.dimensions, options.kind, options.seed)
-    with atomic_write(options.output) as file:
-        np.save(file, small)
+    write_array(options.output, small)
     print(
         f"{options.output}: {vectors.shape} -> {small.shape} {small.dtype}, "
         f"{options.kind}, seed {options.seed}"
