@@ -5,7 +5,6 @@ See :mod:`bert4kexue.training.records` for what is written.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import re
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bert4kexue._files import atomic_write
+from bert4kexue._files import write_array
 from bert4kexue.text.batch import BatchWithOffsets
 from bert4kexue.text.segment import word_segmenter
 from bert4kexue.text.wordpiece import Tokenizer
@@ -26,6 +25,7 @@ from bert4kexue.training.records import (
     WORD,
     RecordsError,
     finished_shard,
+    read_json,
     sha256,
     shard_paths,
     write_json,
@@ -55,6 +55,9 @@ def prepare(
 ) -> Prepared:
     """Tokenize a corpus into shards; what an interrupted call has written is kept.
 
+    A shard is written anew where it is damaged, or where the text it was made of has changed:
+    files repaired before their records were finished cost the shards that differ, no more.
+
     Args:
         corpus: what to read.
         vocabulary: a vocab.txt.
@@ -67,22 +70,26 @@ def prepare(
     Raises:
         CorpusError: the corpus is empty or cannot be read.
         RecordsError: the folder holds records of another corpus, vocabulary or shard size.
+        ValueError: `characters` or `workers` is below 1, or the vocabulary cannot be used.
         OSError: no space, for instance; the shards finished so far stay, nothing is half-written.
     """
+    for name, value in (("characters", characters), ("workers", workers)):
+        if value < 1:
+            raise ValueError(f"{name} must be 1 or more, got {value}")
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     settings = {
         "corpus": describe(corpus),
         "vocabulary": sha256(Path(vocabulary).read_bytes()),
         "do_lower_case": do_lower_case,
         "characters": characters,
     }
+    Tokenizer(vocabulary, do_lower_case=do_lower_case)  # told here, not by every process
     _check_settings(folder, settings)
     task = _Task(str(vocabulary), do_lower_case, str(folder))
     reports: dict[int, dict[str, Any]] = {}
     reused = 0
     with _pool(workers, task) as run:
-        waiting = run(_pending(corpus, characters, folder, reports))
+        waiting = run(_pending(corpus, settings, folder, reports))
         for number, report in waiting if progress is None else _watched(waiting, progress):
             reports[number] = report
     reused = sum(report.pop("reused", False) for report in reports.values())
@@ -156,16 +163,16 @@ class _Worker:
         tokens = np.concatenate([*marked, np.zeros(0, np.uint32)])
         starts = np.concatenate([[0], np.cumsum([len(ids) for ids in marked])]).astype(np.int64)
         tokens_path, starts_path, report_path = shard_paths(self.folder, number)
+        report_path.unlink(missing_ok=True)  # of what the folder held before
         report = {
             "documents": len(documents),
             "tokens": len(tokens),
             "text_sha256": text_sha256,
-            "tokens_crc32": zlib.crc32(tokens.tobytes()),
-            "documents_crc32": zlib.crc32(starts.tobytes()),
+            "tokens_crc32": zlib.crc32(tokens.data),
+            "documents_crc32": zlib.crc32(starts.data),
         }
-        for path, array in ((tokens_path, tokens), (starts_path, starts)):
-            with atomic_write(path) as file:
-                np.lib.format.write_array(file, array, allow_pickle=False)
+        write_array(tokens_path, tokens)
+        write_array(starts_path, starts)
         write_json(report_path, report)
         return report
 
@@ -188,8 +195,6 @@ class _pool:  # noqa: N801 - a context manager, used as a function
     """Runs jobs in this process or in several spawned ones, a bounded number ahead."""
 
     def __init__(self, workers: int, task: _Task) -> None:
-        if workers < 1:
-            raise ValueError(f"workers must be 1 or more, got {workers}")
         self.workers, self.task = workers, task
         self.pool: Any = None
 
@@ -225,21 +230,27 @@ class _pool:  # noqa: N801 - a context manager, used as a function
 
 
 def _pending(
-    corpus: Corpus, characters: int, folder: Path, reports: dict[int, dict[str, Any]]
+    corpus: Corpus, settings: dict[str, Any], folder: Path, reports: dict[int, dict[str, Any]]
 ) -> Iterator[tuple[int, list[str], str]]:
-    """The shards still to write; what is there already, of the same text, goes into `reports`."""
-    for number, documents in enumerate(_chunks(corpus, characters)):
+    """The shards still to write; what is there already, of the same text, goes into `reports`.
+
+    Nothing is written before some text could be read, and a folder that a shard will be written
+    into no longer passes as finished.
+    """
+    for number, documents in enumerate(_chunks(corpus, settings["characters"])):
+        if number == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / "settings.json", settings)
         text_sha256 = sha256("\0".join(documents).encode("utf-8", "surrogatepass"))
         report = finished_shard(folder, number)
         if report is not None and report["text_sha256"] == text_sha256:
             reports[number] = {**report, "reused": True}
         else:
+            (folder / "records.json").unlink(missing_ok=True)
             yield number, documents, text_sha256
 
 
 def _chunks(corpus: Corpus, characters: int) -> Iterator[list[str]]:
-    if characters < 1:
-        raise ValueError(f"characters must be 1 or more, got {characters}")
     held: list[str] = []
     size = 0
     for document in corpus.documents():
@@ -253,17 +264,29 @@ def _chunks(corpus: Corpus, characters: int) -> Iterator[list[str]]:
 
 
 def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
-    path = folder / "settings.json"
-    if path.is_file():
-        there = json.loads(path.read_text(encoding="utf-8"))
-        different = [key for key in settings if there.get(key) != settings[key]]
-        if different:
-            raise RecordsError(
-                f"{folder} holds records made with another {', '.join(different)}: the corpus or "
-                "the settings have changed since; remove the folder or choose another"
-            )
-    else:
-        write_json(path, settings)
+    """Refuse a folder whose shards were made otherwise; one without a shard is free."""
+    if not any(folder.glob("shard-*.json")):
+        return
+    there = read_json(folder / "settings.json", settings)
+    if there is None:
+        raise RecordsError(
+            f"{folder} holds shards, and settings.json, which says how they were made, is missing "
+            "or damaged: remove the folder or choose another"
+        )
+    if not (folder / "records.json").exists():
+        # Unfinished: the files may have been repaired since. The text of each shard is compared.
+        there, settings = _without_sizes(there), _without_sizes(settings)
+    different = [key for key in settings if there[key] != settings[key]]
+    if different:
+        raise RecordsError(
+            f"{folder} holds records made with another {', '.join(different)}: the corpus or "
+            "the settings have changed since; remove the folder or choose another"
+        )
+
+
+def _without_sizes(settings: dict[str, Any]) -> dict[str, Any]:
+    names = [file["name"] for file in settings["corpus"]["files"]]
+    return {**settings, "corpus": {**settings["corpus"], "files": names}}
 
 
 def _remove_shard(folder: Path, number: int) -> None:

@@ -17,8 +17,9 @@ import hashlib
 import json
 import os
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +27,8 @@ from bert4kexue._files import atomic_write
 
 WORD, SENTENCE = np.uint32(1 << 31), np.uint32(1 << 30)
 ID_MASK = np.uint32(SENTENCE - 1)
+_REPORTED = ("documents", "tokens", "text_sha256", "tokens_crc32", "documents_crc32")
+_REMEDY = "run `bert4kexue pretrain prepare` again, which writes anew what is not whole"
 
 
 class RecordsError(ValueError):
@@ -39,7 +42,7 @@ class Records:
         folder: what :func:`bert4kexue.training.preparation.prepare` wrote.
         vocabulary: the vocab.txt that ids will be read with; compared with the one they were made
             with. None trusts the caller.
-        verify: read every shard once and compare checksums.
+        verify: read every shard once and compare checksums; a run reads them all in any case.
 
     Raises:
         RecordsError: unfinished or damaged records, a missing shard, another vocabulary.
@@ -50,16 +53,18 @@ class Records:
         folder: str | os.PathLike[str],
         vocabulary: str | os.PathLike[str] | None = None,
         *,
-        verify: bool = False,
+        verify: bool = True,
     ) -> None:
         self.folder = Path(folder)
-        try:
-            self.summary = json.loads((self.folder / "records.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        path = self.folder / "records.json"
+        summary = read_json(path, ("shards", "vocabulary", "do_lower_case"))
+        if summary is None:
             raise RecordsError(
-                f"{self.folder} holds no finished records (records.json is missing): run "
-                "`bert4kexue pretrain prepare` to the end"
-            ) from None
+                f"{self.folder} holds no finished records (records.json is "
+                f"{'damaged' if path.exists() else 'missing'}): run `bert4kexue pretrain prepare` "
+                "to the end"
+            )
+        self.summary = summary
         if vocabulary is not None:
             found = sha256(Path(vocabulary).read_bytes())
             if found != self.summary["vocabulary"]:
@@ -67,12 +72,10 @@ class Records:
                     f"the records in {self.folder} were made with another vocabulary than "
                     f"{vocabulary}: prepare them again"
                 )
-        self._tokens: list[np.ndarray] = []
-        self._starts: list[np.ndarray] = []
-        for number in range(self.summary["shards"]):
-            tokens, starts = _open_shard(self.folder, number, verify)
-            self._tokens.append(tokens)
-            self._starts.append(starts)
+        shards = [_open_shard(self.folder, n, verify) for n in range(self.summary["shards"])]
+        self._reports = [shard.report for shard in shards]
+        self._tokens = [shard.tokens for shard in shards]
+        self._starts = [shard.starts for shard in shards]
         counts = [len(starts) - 1 for starts in self._starts]
         self._first = np.concatenate([[0], np.cumsum(counts)])
 
@@ -97,36 +100,38 @@ class Records:
     def checksum(self) -> str:
         """One string that changes when any shard does; a run keeps it to know its data again."""
         digest = hashlib.sha256()
-        for number in range(self.summary["shards"]):
-            report = json.loads(shard_paths(self.folder, number)[2].read_text(encoding="utf-8"))
+        for report in self._reports:
             digest.update(f"{report['tokens_crc32']},{report['documents_crc32']};".encode())
         return digest.hexdigest()
 
 
-def _open_shard(folder: Path, number: int, verify: bool) -> tuple[np.ndarray, np.ndarray]:
-    report = finished_shard(folder, number)
+class _Shard(NamedTuple):
+    report: dict[str, Any]
+    tokens: np.ndarray
+    starts: np.ndarray
+
+
+def _open_shard(folder: Path, number: int, verify: bool) -> _Shard:
+    *array_paths, report_path = shard_paths(folder, number)
+    if not all(path.is_file() for path in (*array_paths, report_path)):
+        raise RecordsError(f"shard {number} of {folder} is missing or incomplete: {_REMEDY}")
+    report = read_json(report_path, _REPORTED)
     if report is None:
-        raise RecordsError(
-            f"shard {number} of {folder} is missing or incomplete: run `bert4kexue pretrain "
-            "prepare` again, which writes what is missing"
-        )
+        raise RecordsError(f"{report_path} is damaged: {_REMEDY}")
     try:
-        arrays = [np.load(path, mmap_mode="r") for path in shard_paths(folder, number)[:2]]
+        tokens, starts = (np.load(path, mmap_mode="r") for path in array_paths)
     except (ValueError, OSError, EOFError) as error:
-        raise RecordsError(f"shard {number} of {folder} is damaged: {error}") from error
-    tokens, starts = arrays
+        raise RecordsError(f"shard {number} of {folder} is damaged ({error}): {_REMEDY}") from error
     if len(tokens) != report["tokens"] or len(starts) != report["documents"] + 1:
         raise RecordsError(
-            f"shard {number} of {folder} has another length than it was written with"
+            f"shard {number} of {folder} has another length than it was written with: {_REMEDY}"
         )
-    if verify:
-        for array, key in ((tokens, "tokens_crc32"), (starts, "documents_crc32")):
-            if zlib.crc32(array.tobytes()) != report[key]:
-                raise RecordsError(
-                    f"shard {number} of {folder} has changed since it was written (checksum): "
-                    "remove it and run `bert4kexue pretrain prepare` again"
-                )
-    return tokens, starts
+    for array, key in ((tokens, "tokens_crc32"), (starts, "documents_crc32")):
+        if verify and zlib.crc32(array.data) != report[key]:
+            raise RecordsError(
+                f"shard {number} of {folder} has changed since it was written (checksum): {_REMEDY}"
+            )
+    return _Shard(report, tokens, starts)
 
 
 def shard_paths(folder: Path, number: int) -> tuple[Path, Path, Path]:
@@ -136,11 +141,20 @@ def shard_paths(folder: Path, number: int) -> tuple[Path, Path, Path]:
 
 
 def finished_shard(folder: Path, number: int) -> dict[str, Any] | None:
-    """The report of a shard whose files are all there."""
-    tokens_path, starts_path, report_path = shard_paths(folder, number)
-    if not all(path.is_file() for path in (tokens_path, starts_path, report_path)):
+    """The report of a shard that is there, whole and with the checksums it was written with."""
+    try:
+        return _open_shard(folder, number, verify=True).report
+    except RecordsError:
         return None
-    return json.loads(report_path.read_text(encoding="utf-8"))
+
+
+def read_json(path: Path, keys: Iterable[str]) -> dict[str, Any] | None:
+    """What :func:`write_json` wrote; None where it is missing, damaged or lacks a key."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return value if isinstance(value, dict) and value.keys() >= set(keys) else None
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 
 import numpy as np
 import pytest
 
+from bert4kexue import _files
 from bert4kexue.text.segment import word_segmenter
 from bert4kexue.text.wordpiece import Tokenizer
 from bert4kexue.training import preparation
@@ -44,19 +46,19 @@ def contents(folder):
     return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
 
 
-def texts(records, vocabulary):
+def texts(made, vocabulary):
     tokens = vocabulary.read_text(encoding="utf-8").split("\n")
-    return ["".join(tokens[i & ID_MASK].removeprefix("##") for i in row) for row in records]
+    return ["".join(tokens[i & ID_MASK].removeprefix("##") for i in row) for row in made]
 
 
 def test_every_document_is_there_in_order(corpus, vocabulary, tmp_path):
     prepared = prepare(corpus, vocabulary, tmp_path / "records", characters=10)
-    records = Records(tmp_path / "records", vocabulary, verify=True)
-    assert texts(records, vocabulary) == [line.strip() for line in LINES if line.strip()]
+    made = Records(tmp_path / "records", vocabulary)
+    assert texts(made, vocabulary) == [line.strip() for line in LINES if line.strip()]
     assert prepared.shards > 1
-    assert prepared.documents == len(records) == 4
-    assert prepared.tokens == sum(records.lengths)
-    assert [len(records[i]) for i in range(4)] == records.lengths.tolist()
+    assert prepared.documents == len(made) == 4
+    assert prepared.tokens == sum(made.lengths)
+    assert [len(made[i]) for i in range(4)] == made.lengths.tolist()
 
 
 def test_words_and_sentences_are_marked_where_they_begin(vocabulary):
@@ -157,8 +159,9 @@ def test_bad_text_is_told_with_its_line_and_nothing_is_written(data, message, vo
     path.write_bytes(data)
     with pytest.raises(CorpusError, match=message):
         prepare(Corpus(paths=(path,)), vocabulary, tmp_path / "records")
-    assert not list((tmp_path / "records").glob("shard-*"))
-    assert not (tmp_path / "records" / "records.json").exists()
+    assert not (tmp_path / "records").exists()
+    path.write_text("好", encoding="utf-8")
+    assert prepare(Corpus(paths=(path,)), vocabulary, tmp_path / "records").documents == 1
 
 
 @pytest.mark.parametrize(
@@ -201,32 +204,27 @@ def test_rows_are_read_whatever_else_they_hold(tmp_path):
     assert [(row["a"], row["b"]) for row in rows] == [("中", 2), ("文", 0.5)]
 
 
-def test_a_full_disk_leaves_the_finished_shards_alone(corpus, vocabulary, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_finished_shards_alone(corpus, vocabulary, tmp_path):
+    """A limit on the size of files stands for a full disk, which fails in the same call."""
+    resource = pytest.importorskip("resource", reason="Windows has no such limit")
+    with corpus.paths[0].open("a", encoding="utf-8", newline="") as file:
+        file.write("\n" + "中" * 5000)
     folder, whole = tmp_path / "records", tmp_path / "whole"
-    prepare(corpus, vocabulary, whole, characters=8)
-    write = np.lib.format.write_array
-    written = []
-
-    def filling_up(file, array, **options):
-        if len(written) == 5:  # two files a shard: the second of the third shard
-            file.write(b"half")
-            raise OSError(28, "No space left on device")
-        written.append(1)
-        write(file, array, **options)
-
-    monkeypatch.setattr(np.lib.format, "write_array", filling_up)
-    with pytest.raises(OSError, match="No space left"):
-        prepare(corpus, vocabulary, folder, characters=8)
-    assert sorted(p.name for p in folder.glob("shard-*.json")) == [
-        "shard-00000.json",
-        "shard-00001.json",
-    ]
-    assert not (folder / "shard-00002.documents.npy").exists()
-    assert not [p.name for p in folder.iterdir() if p.name.startswith(".") or "tmp" in p.name]
+    shards = prepare(corpus, vocabulary, whole, characters=8).shards
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"tokens\.npy could .*bytes are free.*make room") as told:
+            prepare(corpus, vocabulary, folder, characters=8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert told.value.errno == errno.EFBIG
+    names = {p.name for p in folder.iterdir()}
+    finished = {p.name for p in whole.iterdir()} - {"records.json"}
+    assert names == {name for name in finished if not name.startswith(f"shard-{shards - 1:05d}")}
     with pytest.raises(RecordsError, match=r"records\.json is missing"):
         Records(folder)
-    monkeypatch.undo()
-    assert prepare(corpus, vocabulary, folder, characters=8).reused == 2
+    assert prepare(corpus, vocabulary, folder, characters=8).reused == shards - 1
     assert contents(folder) == contents(whole)
 
 
@@ -235,6 +233,73 @@ def test_a_corpus_that_changes_between_runs_is_refused(corpus, vocabulary, tmp_p
     corpus.paths[0].write_text("\n".join([*LINES, "多一行"]), encoding="utf-8")
     with pytest.raises(RecordsError, match="another corpus"):
         prepare(corpus, vocabulary, tmp_path / "records")
+
+
+def test_other_settings_are_refused_only_where_there_are_shards(corpus, vocabulary, tmp_path):
+    folder, other = tmp_path / "records", tmp_path / "other.txt"
+    other.write_text("[PAD]\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="workers must be 1 or more, got 0"):
+        prepare(corpus, vocabulary, folder, workers=0, characters=9)
+    with pytest.raises(ValueError, match="characters must be 1 or more, got 0"):
+        prepare(corpus, vocabulary, folder, characters=0)
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\n")
+    with pytest.raises(UnicodeDecodeError):
+        prepare(corpus, tmp_path / "bytes.txt", folder, workers=2)
+    assert not folder.exists()
+    with pytest.raises(ValueError, match="the vocabulary has neither"):
+        prepare(corpus, other, folder)
+    prepare(corpus, vocabulary, folder)
+    with pytest.raises(RecordsError, match=r"made with another do_lower_case, characters"):
+        prepare(corpus, vocabulary, folder, characters=9, do_lower_case=False)
+    (folder / "settings.json").write_text("", encoding="utf-8")
+    with pytest.raises(RecordsError, match=r"settings\.json, which says .* is missing or damaged"):
+        prepare(corpus, vocabulary, folder)
+    for path in folder.glob("shard-*"):
+        path.unlink()
+    assert prepare(corpus, vocabulary, folder, characters=9).reused == 0
+    assert len(Records(folder)) == 4
+
+
+def test_a_file_repaired_as_the_error_says_keeps_the_shards_before(corpus, vocabulary, tmp_path):
+    folder = tmp_path / "records"
+    text = corpus.paths[0].read_bytes()
+    corpus.paths[0].write_bytes(text + b"\n\xff\xfe\n")
+    with pytest.raises(CorpusError, match="line 6 is not UTF-8"):
+        prepare(corpus, vocabulary, folder, characters=8)
+    finished = len(list(folder.glob("shard-*.json")))
+    corpus.paths[0].write_bytes(text)
+    assert prepare(corpus, vocabulary, folder, characters=8).reused == finished > 1
+    prepare(corpus, vocabulary, tmp_path / "whole", characters=8)
+    assert contents(folder) == contents(tmp_path / "whole")
+
+
+def test_an_interrupted_change_of_the_same_length_does_not_pass_as_finished(
+    corpus, vocabulary, tmp_path, monkeypatch
+):
+    folder = tmp_path / "records"
+    prepare(corpus, vocabulary, folder, characters=8)
+    text = corpus.paths[0].read_text(encoding="utf-8")
+    changed = text.replace("今天天气", "气天天今").replace("自然语言", "言语然自")
+    corpus.paths[0].write_text(changed, encoding="utf-8")
+
+    written = []
+
+    def killed(path, array):
+        if len(written) == 3:  # a shard and another's tokens
+            raise KeyboardInterrupt
+        written.append(path)
+        _files.write_array(path, array)
+
+    monkeypatch.setattr(preparation, "write_array", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(corpus, vocabulary, folder, characters=8)
+    monkeypatch.undo()
+    with pytest.raises(RecordsError, match="no finished records"):
+        Records(folder)
+    corpus.paths[0].write_text(text, encoding="utf-8")
+    prepare(corpus, vocabulary, folder, characters=8)
+    prepare(corpus, vocabulary, tmp_path / "whole", characters=8)
+    assert contents(folder) == contents(tmp_path / "whole")
 
 
 def test_a_change_of_the_same_length_is_written_anew(corpus, vocabulary, tmp_path):
@@ -246,28 +311,55 @@ def test_a_change_of_the_same_length_is_written_anew(corpus, vocabulary, tmp_pat
     assert "今天气天不错" in texts(Records(tmp_path / "records"), vocabulary)
 
 
-def test_a_deleted_damaged_or_foreign_shard_is_told(corpus, vocabulary, tmp_path):
-    folder = tmp_path / "records"
-    prepare(corpus, vocabulary, folder, characters=8)
-    path = folder / "shard-00001.tokens.npy"
+def flip(path):
     data = path.read_bytes()
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    with pytest.raises(RecordsError, match="changed since it was written"):
-        Records(folder, verify=True)
-    path.write_bytes(data[:-4])
-    with pytest.raises(RecordsError, match=r"shard 1 of .* is damaged"):
-        Records(folder)
-    os.remove(path)
-    with pytest.raises(RecordsError, match=r"shard 1 of .* is missing"):
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("tokens.npy", flip, r"shard 1 of .* has changed since .* \(checksum\)"),
+        ("documents.npy", flip, r"shard 1 of .* has changed since .* \(checksum\)"),
+        ("tokens.npy", lambda p: os.truncate(p, p.stat().st_size - 4), "shard 1 of .* is damaged"),
+        ("tokens.npy", lambda p: os.truncate(p, 0), "shard 1 of .* is damaged"),
+        ("tokens.npy", os.remove, r"shard 1 of .* is missing or incomplete"),
+        ("json", os.remove, r"shard 1 of .* is missing or incomplete"),
+        ("json", lambda p: os.truncate(p, 0), r"shard-00001\.json is damaged"),
+        ("json", lambda p: p.write_text("{}", "utf-8"), r"shard-00001\.json is damaged"),
+    ],
+)
+def test_a_deleted_or_damaged_shard_is_told_and_made_anew(
+    corpus, vocabulary, tmp_path, name, damage, message
+):
+    folder = tmp_path / "records"
+    prepare(corpus, vocabulary, folder, characters=8)
+    before = contents(folder)
+    damage(folder / f"shard-00001.{name}")
+    with pytest.raises(RecordsError, match=f"{message}.*run `bert4kexue pretrain prepare` again"):
         Records(folder)
     again = prepare(corpus, vocabulary, folder, characters=8)
-    assert again.shards > 1
-    assert again.reused == again.shards - 1, "only the deleted shard is made anew"
-    assert path.read_bytes() == data
-    other = tmp_path / "other.txt"
+    assert again.reused == again.shards - 1 > 0
+    assert contents(folder) == before
+
+
+def test_what_checksums_alone_tell_is_let_through_when_asked(corpus, vocabulary, tmp_path):
+    prepare(corpus, vocabulary, tmp_path / "records", characters=8)
+    flip(tmp_path / "records" / "shard-00001.tokens.npy")
+    assert len(Records(tmp_path / "records", verify=False)) == 4
+
+
+def test_a_damaged_summary_or_another_vocabulary_is_told(corpus, vocabulary, tmp_path):
+    folder, other = tmp_path / "records", tmp_path / "other.txt"
+    prepare(corpus, vocabulary, folder)
     other.write_text(vocabulary.read_text(encoding="utf-8") + "\n新", encoding="utf-8")
     with pytest.raises(RecordsError, match="another vocabulary"):
         Records(folder, other)
+    os.truncate(folder / "records.json", 9)
+    with pytest.raises(RecordsError, match=r"records\.json is damaged\): run .* prepare"):
+        Records(folder)
+    assert prepare(corpus, vocabulary, folder).reused == 1
+    assert len(Records(folder)) == 4
 
 
 def test_the_checksum_tells_other_records(corpus, vocabulary, tmp_path):
