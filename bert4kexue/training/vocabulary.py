@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from bert4kexue.text.segment import word_segmenter
 from bert4kexue.text.wordpiece import Tokenizer
@@ -80,7 +80,7 @@ def make_vocabulary(
     """The tokens of a vocabulary, in the order of their ids.
 
     Args:
-        texts: what to count.
+        texts: what to count; read once, and not kept.
         size: the most tokens it may have; the rarest characters and last merges go first.
         merges: how many pieces longer than a character to make.
         min_count: how often a character must occur; a merged piece at least twice.
@@ -92,9 +92,8 @@ def make_vocabulary(
     """
     if size < len(SPECIAL):
         raise ValueError(f"size must be at least {len(SPECIAL)}, the special tokens; got {size}")
-    if words:
-        texts = list(texts)
-    counted = count_words(texts)
+    whole: Counter[str] = Counter()
+    counted = count_words(_watched(texts, whole) if words else texts)
     if not counted:
         raise ValueError("there is no text to make a vocabulary of")
     alone = Counter({w: n for w, n in counted.items() if len(w) == 1})
@@ -109,15 +108,14 @@ def make_vocabulary(
     )
     starred = [c for c in by_frequency if inside[c] >= min_count or (c.isascii() and c.isalnum())]
     pieces = merge_pieces(counted, merges, max(2, min_count))
-    whole = frequent_words(texts, words) if words else []
-    tokens = [*SPECIAL, *by_frequency, *("##" + c for c in starred), *whole, *pieces]
+    frequent = sorted(whole, key=lambda word: (-whole[word], word))[:words]
+    tokens = [*SPECIAL, *by_frequency, *("##" + c for c in starred), *frequent, *pieces]
     return list(dict.fromkeys(tokens))[:size]
 
 
-def frequent_words(texts: Iterable[str], count: int) -> list[str]:
-    """jieba's most frequent words of two or more Chinese characters."""
+def _watched(texts: Iterable[str], found: Counter[str]) -> Iterator[str]:
+    """`texts`, whose words of two or more Chinese characters (jieba's) are counted as they pass."""
     cut = word_segmenter()
-    found: Counter[str] = Counter()
     for text in texts:
         found.update(w for w in cut(text) if len(w) > 1 and all(c >= "\u3400" for c in w))
-    return [word for word, _ in sorted(found.items(), key=lambda item: (-item[1], item[0]))[:count]]
+        yield text

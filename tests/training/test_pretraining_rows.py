@@ -56,6 +56,26 @@ def test_vocabulary_orders_characters_by_frequency_then_code_point(examples):
     assert [t for t in tokens if t in "甲乙丙"] == ["丙", "乙", "甲"]
 
 
+def test_words_are_counted_as_the_texts_pass(examples):
+    def texts():
+        for _ in range(50):
+            yield Text("我们喜欢自然语言处理，我们学习")
+
+    class Text(str):
+        alive = most = 0
+
+        def __init__(self, _):
+            Text.alive += 1
+            Text.most = max(Text.most, Text.alive)
+
+        def __del__(self):
+            Text.alive -= 1
+
+    tokens = examples.vocabulary.make_vocabulary(texts(), words=2)
+    assert [t for t in tokens[5:] if len(t.removeprefix("##")) > 1] == ["我们", "喜欢"]
+    assert Text.most < 5, "the texts are kept"
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.text("abc1 中文，αβ", max_size=12), max_size=8))
 def test_what_made_the_vocabulary_is_never_unknown(examples, texts):

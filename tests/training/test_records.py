@@ -134,14 +134,49 @@ def test_json_lines_and_blocks_give_the_same_documents(tmp_path):
     assert list(Corpus(paths=(path,), layout="block").documents()) == ["甲\n乙", "丙"]
 
 
-def test_parquet(tmp_path):
+@pytest.fixture
+def as_parquet(tmp_path):
+    """Writes columns, and gives the corpus of one of them."""
     pa = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
-    path = tmp_path / "c.parquet"
-    parquet.write_table(pa.table({"body": ["甲", None, "乙"]}), path)
-    assert list(Corpus(paths=(path,), field="body").documents()) == ["甲", "乙"]
-    with pytest.raises(CorpusError, match=r"no column 'text'; it has \['body'\]"):
-        list(Corpus(paths=(path,)).documents())
+
+    def write(field, **columns):
+        path = tmp_path / "c.parquet"
+        parquet.write_table(pa.table(columns), path)
+        return Corpus(paths=(path,), field=field)
+
+    return write
+
+
+def test_parquet(as_parquet):
+    assert list(as_parquet("body", body=["甲", None, "乙"], n=[1, 2, 3]).documents()) == [
+        "甲",
+        "乙",
+    ]
+    with pytest.raises(CorpusError, match=r"no column 'text'; it has \['body'\]: name the column"):
+        list(as_parquet("text", body=["甲"]).documents())
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"), [([1, None], "int64"), ([["甲"]], "list<.*>"), ([b"x"], "binary")]
+)
+def test_a_column_that_holds_no_text_is_told(as_parquet, column, kind):
+    with pytest.raises(CorpusError, match=f"c.parquet holds {kind} under 'text'.*name the column"):
+        list(as_parquet("text", text=column).documents())
+
+
+@pytest.mark.parametrize("place", [40, -6])
+def test_a_damaged_parquet_file_is_told(as_parquet, place):
+    corpus = as_parquet("text", text=["甲乙丙丁" * 9])
+    (path,) = corpus.paths
+    data = bytearray(path.read_bytes())
+    data[place] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(CorpusError, match=r"c\.parquet is no whole Parquet file \(.*fetch"):
+        list(corpus.documents())
+    os.truncate(path, 20)
+    with pytest.raises(CorpusError, match=r"c\.parquet is no whole Parquet file \(.*fetch"):
+        list(corpus.documents())
 
 
 @pytest.mark.parametrize(
@@ -151,7 +186,7 @@ def test_parquet(tmp_path):
         (b" \n\t\n", "holds no text"),
         ("好\n".encode() + "中文".encode("gb18030"), "line 2 is not UTF-8.*reads as GB18030"),
         (b"ok\n\xff\xfe\n", "line 2 is not UTF-8"),
-        (b"a\n" + b"x" * (1 << 20), "line 2 is longer than 1,000,000 bytes"),
+        (b"a\n" + b"x" * (1 << 20), r"line 2 is longer than 1,000,000 bytes: .*--longest-line"),
     ],
 )
 def test_bad_text_is_told_with_its_line_and_nothing_is_written(data, message, vocabulary, tmp_path):
@@ -164,9 +199,26 @@ def test_bad_text_is_told_with_its_line_and_nothing_is_written(data, message, vo
     assert prepare(Corpus(paths=(path,)), vocabulary, tmp_path / "records").documents == 1
 
 
+def test_the_longest_line_can_be_raised_and_a_missing_file_is_told(vocabulary, tmp_path):
+    path = tmp_path / "long.txt"
+    path.write_bytes(b"x" * (1 << 20))
+    assert len(next(Corpus(paths=(path,), longest_line=1 << 20).documents())) == 1 << 20
+    with pytest.raises(CorpusError, match="longest_line must be 1 or more"):
+        list(Corpus(paths=(path,), longest_line=0).documents())
+    with pytest.raises(CorpusError, match=r"there is no file .*absent\.txt"):
+        prepare(Corpus(paths=(tmp_path / "absent.txt",)), vocabulary, tmp_path / "records")
+    assert not (tmp_path / "records").exists()
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("{", "line 1 is no JSON"), ('{"body": "x"}', r"under 'text'; it has \['body'\]")],
+    [
+        ("{", "line 1 is no JSON"),
+        ('{"body": "x"}', r"under 'text'; it has \['body'\]"),
+        ("[" * 100_000, "line 1 is no JSON"),
+        ("1" * 5000, "line 1 is no JSON"),
+        (r'{"text": "\ud83d\ude00 a\ud83d"}', r"line 1 holds half of a surrogate pair \(.ud83d\)"),
+    ],
 )
 def test_bad_json_is_told_with_its_line(line, message, tmp_path):
     path = tmp_path / "bad.jsonl"
@@ -185,7 +237,10 @@ def test_bad_json_is_told_with_its_line(line, message, tmp_path):
         (b'{"a": 1, "b": 1}', "line 1 has no text under 'a'"),
         (b"[1]", "line 1 has no text under 'a'; it has list"),
         ('{"a": "中文", "b": 1}'.encode("gb18030"), "line 1 is not UTF-8.*reads as GB18030"),
-        (b'{"a": "' + b"x" * (1 << 20) + b'", "b": 1}', "line 1 is longer than 1,000,000 bytes"),
+        (
+            b'{"a": "' + b"x" * (1 << 20) + b'", "b": 1}',
+            "line 1 is longer than 1,000,000 bytes: break it into lines$",
+        ),
     ],
 )
 def test_bad_rows_are_told_with_their_line(data, message, tmp_path):
