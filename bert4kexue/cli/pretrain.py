@@ -16,6 +16,7 @@ a model from nothing:
       --output run --steps 100000 --objective masked=1 --objective contrast=0.2
   bert4kexue pretrain evaluate held_out.txt --model run/model
 
+Records made with --cased are evaluated with --cased.
 A run that was interrupted, in whatever way, goes on when the same command is given again.
 On several devices of one machine: KERAS_BACKEND=jax bert4kexue pretrain run ... --devices all"""
 
@@ -44,13 +45,25 @@ def _add_corpus(parser: argparse.ArgumentParser) -> None:
         help="of text: a document a line (line), or the lines between blank ones (block)",
     )
     parser.add_argument("--field", default="text", help="that holds the text in JSON or Parquet")
+    parser.add_argument(
+        "--longest-line",
+        type=int,
+        default=1_000_000,
+        metavar="BYTES",
+        help="a longer line, mostly a file without line ends, is refused (1000000)",
+    )
 
 
 def _corpus(options: argparse.Namespace) -> Any:
     from bert4kexue.training.corpora import Corpus
 
     paths = tuple(Path(path) for path in options.corpus)
-    return Corpus(paths=paths, layout=options.layout, field=options.field)
+    return Corpus(
+        paths=paths,
+        layout=options.layout,
+        field=options.field,
+        longest_line=options.longest_line,
+    )
 
 
 # --- vocab --------------------------------------------------------------------------------------
@@ -106,7 +119,7 @@ def run_prepare(options: argparse.Namespace) -> int:
     corpus = _corpus(options)
     size = sum(path.stat().st_size for path in corpus.paths if path.is_file())
     # A Chinese character takes three bytes: about so many shards.
-    shards = max(1, size // (3 * options.characters))
+    shards = max(1, size // (3 * max(1, options.characters)))
     prepared = prepare(
         corpus,
         options.vocab,
@@ -132,6 +145,7 @@ def _add_evaluate(actions: Any) -> None:
     parser.add_argument("--family", metavar="NAME", help="told from the checkpoint when left out")
     parser.add_argument("--length", type=int, default=128, help="most tokens of a row (128)")
     parser.add_argument("--seed", type=int, default=0, help="of what is hidden (0)")
+    parser.add_argument("--cased", action="store_true", help="do not lower-case, as in `prepare`")
     _add_corpus(parser)
     parser.set_defaults(run=run_evaluate)
 
@@ -149,7 +163,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     model = build_transformer_model(options.model, model=options.family, with_mlm="linear")
     with tempfile.TemporaryDirectory() as folder, checkpoint_folder(options.model) as found:
         vocabulary = found / "vocab.txt"
-        prepare(_corpus(options), vocabulary, folder)
+        prepare(_corpus(options), vocabulary, folder, do_lower_case=not options.cased)
         score = masked_accuracy(model, Records(folder), vocabulary, options.length, options.seed)
         print(
             f"masked words: accuracy {score.accuracy:.4f} of {score.asked:,}, "

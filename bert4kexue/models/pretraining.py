@@ -19,6 +19,7 @@ from bert4kexue.training.pretraining import Pretrainer
 from bert4kexue.training.records import Records
 from bert4kexue.training.special import Special
 
+_SHORTEST = 4  # tokens of a piece that words are hidden in
 _APPLICATIONS = {"bidirectional": "encoder", "unilm": "unilm", "packed": "encoder"}
 
 
@@ -140,12 +141,20 @@ def masked_accuracy(
         model: of (token ids, segment ids), its last output the logits (b, n, v).
         records: held-out text.
         vocabulary: the vocab.txt that both were made with.
-        length: most tokens of a row.
+        length: most tokens of a row, [CLS] and [SEP] among them; 6 or more.
         seed: of what is hidden.
+
+    Raises:
+        ValueError: `length` is too small, no document is long enough, or no word can be hidden.
     """
+    if length < _SHORTEST + 2:
+        raise ValueError(
+            f"length (--length) must be {_SHORTEST + 2} or more, for {_SHORTEST} tokens between "
+            f"[CLS] and [SEP]; got {length}"
+        )
     tokenizer = Tokenizer(str(vocabulary), do_lower_case=records.summary["do_lower_case"])
     special = Special.of(tokenizer)
-    plan = Plan(MaskedWords(Windows(records, length - 2), special), 4096, length, [seed])
+    plan = Plan(MaskedWords(Windows(records, length - 2, _SHORTEST), special), 4096, length, [seed])
     right, loss, labels = 0, 0.0, []
     for number in range(plan.steps_per_epoch):
         batch = plan.batch(number, np.random.default_rng([seed, number]))
@@ -161,6 +170,11 @@ def masked_accuracy(
         loss -= float(logp[np.arange(len(wanted)), wanted].sum())
         labels.append(wanted)
     every = np.concatenate(labels)
+    if not len(every):
+        raise ValueError(
+            "the text holds no word to hide, as its tokens are [UNK] or it is very short: give "
+            "more text, of the model's vocabulary (and --cased for a cased one)"
+        )
     return MaskedScore(
         right / len(every), loss / len(every), np.bincount(every).max() / len(every), len(every)
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+from _model_folder import write_folder
 
 from bert4kexue.cli import main, pretrain_run
 
@@ -109,6 +111,67 @@ def test_a_corpus_that_changed_is_told_to_the_run_that_goes_on(started, tmp_path
     assert main(run) == 2
     assert "holds a run with other settings (data was" in capsys.readouterr().err
     assert (tmp_path / "run" / "state.npz").read_bytes() == state
+
+
+@pytest.fixture
+def cased(tmp_path):
+    """A model that knows upper-case letters, and text of them."""
+    folder = write_folder(tmp_path / "model")
+    vocabulary = folder / "vocab.txt"
+    tokens = vocabulary.read_text(encoding="utf-8").split("\n")
+    letters = [chr(ord("A") + i) for i in range(sum(t.startswith("[unused") for t in tokens))]
+    tokens = [t for t in tokens if t and not t.startswith("[unused")] + letters
+    vocabulary.write_text("\n".join(tokens) + "\n", encoding="utf-8")
+    corpus = tmp_path / "c.txt"
+    corpus.write_text("\n".join([" ".join(letters)] * 20), encoding="utf-8")
+    return ["pretrain", "evaluate", "--model", str(folder), str(corpus)]
+
+
+def test_a_cased_model_is_evaluated_on_cased_text(cased, capsys):
+    assert main([*cased, "--cased"]) == 0
+    asked, commonest = re.search(r"of (\d+), .* token ([\d.]+)", capsys.readouterr().out).groups()
+    assert int(asked) > 9
+    assert 0 < float(commonest) < 0.6
+    assert main(cased) == 2  # every letter is unknown
+    assert "no word to hide" in capsys.readouterr().err
+
+
+def test_a_length_below_what_a_piece_needs_is_told(cased, capsys):
+    assert main([*cased, "--cased", "--length", "5"]) == 2
+    assert "length (--length) must be 6 or more" in capsys.readouterr().err
+    assert main([*cased, "--cased", "--length", "6"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "message"),
+    [
+        (b"x" * 2000, ["--characters", "0"], "characters must be 1 or more, got 0"),
+        (b"x" * 2000, ["--workers", "0"], "workers must be 1 or more, got 0"),
+        (b"x" * 2000, ["--longest-line", "1999"], "or raise longest_line (--longest-line)"),
+        ("好\n".encode() + "中文".encode("gb18030"), [], "convert the file to UTF-8"),
+        (b"", [], "holds no text"),
+        (None, [], "there is no file"),
+    ],
+)
+def test_prepare_does_what_its_own_errors_ask_for(tmp_path, capsys, text, more, message):
+    corpus, vocabulary = tmp_path / "c.txt", tmp_path / "vocab.txt"
+    vocabulary.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n好\n", encoding="utf-8")
+    if text is not None:
+        corpus.write_bytes(text)
+    prepare = ["pretrain", "prepare", str(corpus), "--vocab", str(vocabulary)]
+    prepare += ["--output", str(tmp_path / "records")]
+    assert main([*prepare, *more]) == 2
+    assert message in capsys.readouterr().err
+    corpus.write_text("好" * 2000, encoding="utf-8")
+    assert main([*prepare, "--longest-line", "6000"]) == 0
+    assert "1 documents, 2,000 tokens, 1 shards" in capsys.readouterr().out
+
+
+def test_half_a_character_is_told_with_its_line(tmp_path, capsys):
+    corpus = tmp_path / "c.jsonl"
+    corpus.write_text('{"text": "好"}\n{"text": "\\ud800"}\n', encoding="utf-8")
+    assert main(["pretrain", "vocab", str(corpus), "--output", str(tmp_path / "v.txt")]) == 2
+    assert r"c.jsonl, line 2 holds half of a surrogate pair (\ud800)" in capsys.readouterr().err
 
 
 def test_the_shares_change_over_the_run():
