@@ -3,8 +3,10 @@
 Everything random is drawn from the seed and the number of the step: which objective is asked, which
 rows, what is hidden in them. A save holds weights, optimizer, the dropout's own generators and the
 counters, whole or not at all; after a kill the steps since the last save are taken again, the same
-steps. Where dropout draws from a generator of the backend (torch), which no save can hold, that is
-seeded anew after every save. `loss.csv` is cut back to the save, so its curve has no seam.
+steps. The checkpoint in `model/` is written after the save, and `model.json` after that, with the
+step: a run that was stopped between the two writes the checkpoint when it is started again. Where
+dropout draws from a generator of the backend (torch), which no save can hold, that is seeded anew
+after every save. `loss.csv` is cut back to the save, so its curve has no seam.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -67,7 +69,7 @@ class PretrainingRun:
         settings: what must not change between starts (config, data, objectives), as JSON.
 
     Raises:
-        RunError: the folder holds a run with other settings.
+        RunError: the folder holds a save of a run with other settings.
     """
 
     def __init__(
@@ -104,33 +106,35 @@ class PretrainingRun:
 
     # --- training -----------------------------------------------------------------------------
 
-    def train(self, report: Callable[[int, dict[str, float]], None] | None = None) -> None:
+    def train(
+        self,
+        report: Callable[[int, dict[str, float]], None] | None = None,
+        watch: Callable[[Iterable[Any], int], Iterable[Any]] = lambda batches, left: batches,
+    ) -> None:
         """Go on from the last save to the end; global generators are seeded (`set_random_seed`).
 
         Args:
             report: told every `log_every` steps: the step, and rate and mean losses by name.
+            watch: what the batches go through, a progress bar for instance; told how many are left.
 
         Raises:
             RunError: a loss is not finite.
         """
-        self.resume()
+        if self.resume() and not self._model_is_written():
+            self._write_model()
         if self.step >= self.steps:
             return
         log = EventLog(self.folder / "tensorboard", self.step)
         losses: dict[str, list[float]] = {name: [] for name in self.tasks}
         batches = self._batches()
         try:
-            while self.step < self.steps:
+            for name, batch in watch(batches, self.steps - self.step):
                 if self.step % self.save_every == 0:
                     self._seed_backend()
-                name, batch = next(batches)
                 loss = self._train_on(batch)
                 self.drawn[name] += 1
                 if not np.isfinite(loss):
-                    raise RunError(
-                        f"the loss of {name} is {loss} at step {self.step}: lower the learning "
-                        "rate, warm up longer, or use float32; the last save is kept"
-                    )
+                    raise self._not_finite(name, loss)
                 losses[name].append(loss)
                 self.step += 1
                 if self.step % self.log_every == 0 or self.step == self.steps:
@@ -142,6 +146,15 @@ class PretrainingRun:
         finally:
             batches.close()
             log.close()
+
+    def _not_finite(self, name: str, loss: float) -> RunError:
+        told = "nothing has been saved yet, so the same folder will do"
+        if self._state.exists():
+            told = "the last save is kept, and other settings need another folder"
+        return RunError(
+            f"the loss of {name} is {loss} at step {self.step}: lower the learning rate, warm up "
+            f"longer, or use float32; {told}"
+        )
 
     def _seed_backend(self) -> None:
         rng = np.random.default_rng([self.seed, 3, self.step])
@@ -170,7 +183,10 @@ class PretrainingRun:
         progress = step / self.steps
         weights = np.array([task.weight(progress) for task in self.tasks.values()], float)
         if weights.min() < 0 or not weights.sum() > 0:
-            raise RunError(f"the shares at {progress:.0%} of the run are {weights.tolist()}")
+            raise RunError(
+                f"the shares at {progress:.0%} of the run are {weights.tolist()}: none may be "
+                "negative, and at every step one must be above 0"
+            )
         rng = np.random.default_rng([self.seed, 1, step])
         return str(rng.choice(list(self.tasks), p=weights / weights.sum()))
 
@@ -207,8 +223,29 @@ class PretrainingRun:
         """
         arrays = {f"variable/{i}": _numpy(v) for i, v in enumerate(self._variables())}
         arrays["counters"] = np.array(json.dumps({"step": self.step, "drawn": self.drawn}))
-        with atomic_write(self.folder / "state.npz") as file:
+        with atomic_write(self._state) as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
+        self._write_model()
+
+    @property
+    def _state(self) -> Path:
+        return self.folder / "state.npz"
+
+    def _model_is_written(self) -> bool:
+        """Whether `model/` is of the present step."""
+        if self.write_checkpoint is None:
+            return True
+        mark = self.folder / "model.json"
+        return (
+            (self.folder / "model").is_dir()
+            and mark.is_file()
+            and mark.read_bytes() == self._mark().encode()
+        )
+
+    def _mark(self) -> str:
+        return json.dumps({"step": self.step}) + "\n"
+
+    def _write_model(self) -> None:
         if self.write_checkpoint is None:
             return
         optimizer: Any = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
@@ -221,6 +258,8 @@ class PretrainingRun:
         finally:
             for variable, value in zip(self.model.trainable_variables, kept or (), strict=False):
                 variable.assign(value)
+        with atomic_write(self.folder / "model.json", "w") as file:
+            file.write(self._mark())
 
     def resume(self) -> bool:
         """Take up the last save, if there is one; whether there was.
@@ -228,9 +267,10 @@ class PretrainingRun:
         Raises:
             RunError: the state is damaged, or of another model.
         """
-        path = self.folder / "state.npz"
+        path = self._state
         if not path.exists():
-            (self.folder / "loss.csv").unlink(missing_ok=True)
+            for name in ("loss.csv", "model.json"):
+                (self.folder / name).unlink(missing_ok=True)
             return False
         try:
             with path.open("rb") as file, np.load(file) as state:
@@ -271,7 +311,7 @@ class PretrainingRun:
     def _check_settings(self, settings: dict[str, Any]) -> None:
         path = self.folder / "run.json"
         settings = json.loads(json.dumps(settings))
-        if path.exists():
+        if path.exists() and self._state.exists():
             there = json.loads(path.read_text(encoding="utf-8"))
             different = sorted(
                 key for key in there.keys() | settings if there.get(key) != settings.get(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,6 +115,57 @@ def test_a_killed_run_ends_with_the_same_weights_and_curve(undisturbed, tmp_path
     assert curves[0] == curves[1]
 
 
+@pytest.mark.parametrize(
+    ("error", "options"),
+    [(Killed, {}), (OSError, {"use_ema": True, "ema_momentum": 0.5})],
+    ids=["killed", "full disk"],
+)
+def test_a_run_stopped_while_its_last_checkpoint_is_written_writes_it_again(
+    tmp_path, error, options
+):
+    options = {"only": ["masked"], **options}
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    make_run(whole, 6, **options).train()
+    run = make_run(stopped, 6, **options)
+    write = run.write_checkpoint
+
+    def failing(path):
+        if run.step == 6:
+            (path / "bert_model.ckpt.index").unlink()
+            raise error
+        write(path)
+
+    run.write_checkpoint = failing
+    with pytest.raises(error):
+        run.train()
+    again = make_run(stopped, 6, **options)
+    again._train_on = None
+    again.train()
+    expected = weights_of(whole)
+    for name, value in weights_of(stopped).items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+def test_a_checkpoint_that_was_removed_is_written_again(tmp_path):
+    run = make_run(tmp_path)
+    run.step = run.steps
+    run.save()
+    expected = weights_of(tmp_path)
+    shutil.rmtree(tmp_path / "model")
+    make_run(tmp_path).train()
+    for name, value in weights_of(tmp_path).items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+def test_a_folder_begun_anew_forgets_which_step_its_checkpoint_is_of(tmp_path):
+    run = make_run(tmp_path)
+    run.save()
+    assert (tmp_path / "model.json").exists()
+    (tmp_path / "state.npz").unlink()
+    assert not run.resume()
+    assert not (tmp_path / "model.json").exists()
+
+
 _SCRIPT = """\
 import sys
 sys.path.insert(0, sys.argv[2])
@@ -162,9 +214,21 @@ def test_other_settings_are_refused(undisturbed):
 
 
 def test_a_finished_run_does_nothing(undisturbed):
-    before = (undisturbed / "state.npz").stat().st_mtime_ns
+    def written():
+        return {p: p.stat().st_mtime_ns for p in undisturbed.rglob("*") if p.is_file()}
+
+    before = written()
     make_run(undisturbed).train()
-    assert (undisturbed / "state.npz").stat().st_mtime_ns == before
+    changed = {p.name for p, time in written().items() if time != before.get(p)}
+    assert changed <= {"loss.csv"}
+
+
+def test_settings_of_a_run_that_has_saved_nothing_may_change(tmp_path):
+    make_run(tmp_path, seed=3)
+    make_run(tmp_path, seed=4).save()
+    assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["seed"] == 4
+    with pytest.raises(RunError, match="seed was 4 and is 3"):
+        make_run(tmp_path, seed=3)
 
 
 def test_a_damaged_state_is_told(tmp_path):
@@ -197,8 +261,30 @@ def test_a_full_disk_keeps_the_last_save(tmp_path, monkeypatch):
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     run = make_run(tmp_path)
     run._train_on = lambda batch: float("nan")
-    with pytest.raises(RunError, match="is nan at step 0"):
+    with pytest.raises(RunError, match=r"is nan at step 0: lower .* nothing has been saved yet"):
         run.train()
+    run.save()
+    with pytest.raises(RunError, match=r"the last save is kept, .* need another folder"):
+        run.train()
+
+
+def test_shares_that_leave_nothing_to_draw_are_told(tmp_path):
+    run = make_run(tmp_path, only=("alike",))  # its share grows from 0
+    with pytest.raises(RunError, match=r"at 0% .* are \[0.0\]: .* one must be above 0"):
+        run.train()
+
+
+def test_the_batches_that_are_left_can_be_watched(tmp_path):
+    told = []
+
+    def watch(batches, left):
+        told.append(left)
+        for batch in batches:
+            yield batch
+            told.append(left - len(told))
+
+    make_run(tmp_path, 3, only=["masked"]).train(watch=watch)
+    assert told == [3, 2, 1, 0]
 
 
 def test_averages_are_what_is_written_and_training_goes_on_unaveraged(tmp_path):
