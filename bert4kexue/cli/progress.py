@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 WIDTH = 30
@@ -40,3 +40,26 @@ def progress(
             sys.stderr.flush()
     if visible:
         sys.stderr.write("\n")
+
+
+def train_with_bar(run: Any, line: Callable[[int, dict[str, float]], str]) -> None:
+    """Train to the end, a line now and then; on a terminal a bar of the steps stands below them.
+
+    Args:
+        run: a `training.run.PretrainingRun`.
+        line: what is printed of a step, its rate and its losses.
+    """
+    visible = sys.stderr.isatty()
+
+    def report(step: int, values: dict[str, float]) -> None:
+        if visible:
+            sys.stderr.write(f"\r{'':79}\r")
+            sys.stderr.flush()
+        print(line(step, values), flush=True)
+
+    try:
+        run.train(report, lambda batches, left: progress(batches, left, "steps"))
+    except BaseException:
+        if visible:
+            sys.stderr.write("\n")
+        raise
