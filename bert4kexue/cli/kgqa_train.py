@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bert4kexue.cli.models import add_model_options, find_family, load_tokenizer
+from bert4kexue.cli.progress import train_with_bar
 from bert4kexue.text.lines import read_lines
 
 DEFAULT = "pretrained/roformer_tiny_zh"
@@ -55,7 +56,12 @@ def add(actions: Any) -> None:
     parser.add_argument("--save-every", type=int, default=200, help="steps (200)")
     parser.add_argument("--log-every", type=int, default=20, help="steps (20)")
     parser.add_argument("--seed", type=int, default=1, help="of batches, dropout, rewriting (1)")
-    parser.add_argument("--dtype", default="float32", help="of the written checkpoint (float32)")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16", "bfloat16"),
+        default="float32",
+        help="of the written checkpoint (float32)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -101,11 +107,11 @@ def run(options: argparse.Namespace) -> int:
     print(f"{rows:,} rows of {len(labelled):,} questions, {len(questions) - rows} left out")
     begun = time.monotonic()
 
-    def report(step: int, values: dict[str, float]) -> None:
+    def line(step: int, values: dict[str, float]) -> str:
         seconds = time.monotonic() - begun
-        print(f"{step}/{options.steps}  {seconds:.0f} s  loss {values['written']:.4f}", flush=True)
+        return f"{step}/{options.steps}  {seconds:.0f} s  loss {values['written']:.4f}"
 
-    training.train(report)
+    train_with_bar(training, line)
     print(f"{Path(options.output, 'model')}: a model for `kgqa predict`")
     return 0
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from bert4kexue.cli.progress import train_with_bar
 
 _OBJECTIVES = """\
 objectives, each NAME=SHARE, drawn step by step in these shares; NAME=FIRST:LAST changes its share
@@ -64,21 +67,34 @@ def add(actions: Any) -> None:
     parser.add_argument("--save-every", type=int, default=500, help="steps (500)")
     parser.add_argument("--log-every", type=int, default=50, help="steps (50)")
     parser.add_argument("--seed", type=int, default=1, help="of weights, batches, masks (1)")
-    parser.add_argument("--dtype", default="float16", help="of the written checkpoint (float16)")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16", "bfloat16"),
+        default="float16",
+        help="of the written checkpoint (float16)",
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Train until the steps are done."""
     shares = _shares(options.objective)
+    _check(options, shares)
     keys = json.loads(Path(options.config).read_text(encoding="utf-8"))
     import keras
 
     from bert4kexue._files import atomic_write
+    from bert4kexue.models.factory import check_vocabulary
     from bert4kexue.models.pretraining import build_pretrainer
     from bert4kexue.training.pretraining import WarmupDecay
     from bert4kexue.training.run import PretrainingRun, plot_losses
 
+    check_vocabulary(
+        options.vocab,
+        keys.get("vocab_size"),
+        options.config,
+        "let vocab_size be the number of tokens, or give the vocabulary that the config is of",
+    )
     devices = 1
     if options.devices == "all":
         if keras.backend.backend() != "jax":
@@ -107,7 +123,7 @@ def run(options: argparse.Namespace) -> int:
         beta_2=0.98,
         global_clipnorm=1.0,
         use_ema=options.ema is not None,
-        ema_momentum=options.ema or 0.99,
+        ema_momentum=0.99 if options.ema is None else options.ema,
         **(accumulate if options.accumulate > 1 else {}),
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
@@ -137,7 +153,7 @@ def run(options: argparse.Namespace) -> int:
         devices=devices,
         settings=settings,
     )
-    training.train(_report)
+    train_with_bar(training, _line)
     try:
         plot_losses(output / "loss.csv", output / "loss.png")
     except ImportError as error:
@@ -146,10 +162,10 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _report(step: int, values: dict[str, float]) -> None:
+def _line(step: int, values: dict[str, float]) -> str:
     rate, *losses = values.items()
     told = "  ".join(f"{name} {value:.4f}" for name, value in losses)
-    print(f"{step:8d}  rate {rate[1]:.2e}  {told}", flush=True)
+    return f"{step:8d}  rate {rate[1]:.2e}  {told}"
 
 
 def _dropout(rate: float | None) -> dict[str, Any]:
@@ -163,6 +179,18 @@ def _dropout(rate: float | None) -> dict[str, Any]:
 Shares = dict[str, tuple[float, float]]  # by objective: at the beginning and at the end
 
 
+def _check(options: argparse.Namespace, shares: Shares) -> None:
+    """Refuse numbers that no run can be made of, before anything is read."""
+    if options.accumulate < 1:
+        raise ValueError(f"--accumulate must be 1 or more, got {options.accumulate}")
+    paired = {"nsp", "sop"} & shares.keys()
+    least, framed = (7, "three special tokens") if paired else (6, "[CLS] and [SEP]")
+    if options.length < least:
+        raise ValueError(
+            f"--length must be {least} or more, four tokens and {framed}; got {options.length}"
+        )
+
+
 def _shares(objectives: list[str]) -> Shares:
     known = ("masked", "nsp", "sop", "written", "contrast", "scored")
     shares: Shares = {}
@@ -170,13 +198,17 @@ def _shares(objectives: list[str]) -> Shares:
         name, _, share = item.partition("=")
         if name not in known:
             raise ValueError(f"--objective {item}: the objectives are {', '.join(known)}")
+        if name in shares:
+            raise ValueError(f"--objective {item}: {name} is given twice; give it one share")
         first, _, last = (share or "1").partition(":")
         try:
             shares[name] = (float(first), float(last or first))
         except ValueError:
             raise ValueError(f"--objective {item}: the share must be a number") from None
-        if min(shares[name]) < 0:
-            raise ValueError(f"--objective {item}: the share must not be negative")
+        if min(shares[name]) < 0 or not all(map(math.isfinite, shares[name])):
+            raise ValueError(
+                f"--objective {item}: the share must be finite and must not be negative"
+            )
     return shares
 
 
@@ -242,6 +274,13 @@ def _tasks(options: argparse.Namespace, shares: Shares) -> tuple[dict[str, Any],
             return objectives.SentencePairs(both, special, wrong)
         if name == "written":
             kept = rows_of("pairs", source=str, target=str | list)
+            for number, row in enumerate(kept, 1):
+                parts = row["target"]
+                if parts == [] or not all(isinstance(part, str) for part in parts):
+                    raise ValueError(
+                        f"{options.pairs}, row {number}: the target must be text or a list of at "
+                        f"least one text, got {parts!r}"
+                    )
             rows = [(ids(row["source"]), target(row["target"])) for row in kept]
             return objectives.Continuations(rows, special)
         if name == "contrast" and options.similar is None:
@@ -250,6 +289,12 @@ def _tasks(options: argparse.Namespace, shares: Shares) -> tuple[dict[str, Any],
             kept = rows_of("similar", a=str, b=str)
         else:
             kept = rows_of("scored", a=str, b=str, score=int | float)
+            for number, row in enumerate(kept, 1):
+                if not math.isfinite(row["score"]):
+                    raise ValueError(
+                        f"{options.scored}, row {number}: the score must be a finite number, got "
+                        f"{row['score']}"
+                    )
         pairs = [(ids(row["a"]), ids(row["b"])) for row in kept]
         scores = None if name == "contrast" else [float(row["score"]) for row in kept]
         corrupt = _CORRUPT if scores is None else 0.0

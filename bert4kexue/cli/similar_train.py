@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bert4kexue.cli.models import add_model_options, find_family, load_tokenizer
+from bert4kexue.cli.progress import train_with_bar
 
 _EPILOG = """\
 Give the same command again after an interruption: it goes on from the last save. The output folder
@@ -90,7 +91,12 @@ def _command(actions: Any, name: str, what: str, run: Any) -> argparse.ArgumentP
     parser.add_argument("--save-every", type=int, default=200, help="steps (200)")
     parser.add_argument("--log-every", type=int, default=20, help="steps (20)")
     parser.add_argument("--seed", type=int, default=1, help="of batches, dropout, corruption (1)")
-    parser.add_argument("--dtype", default="float32", help="of the written checkpoint (float32)")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16", "bfloat16"),
+        default="float32",
+        help="of the written checkpoint (float32)",
+    )
     parser.set_defaults(run=run)
     return parser
 
@@ -208,6 +214,7 @@ class _Run:
         from bert4kexue.checkpoints.places import checkpoint_folder
         from bert4kexue.methods.similarity_rows import Sentences
         from bert4kexue.methods.word_corruption import tokens_by_word
+        from bert4kexue.models.factory import check_vocabulary
         from bert4kexue.text.segment import word_segmenter
         from bert4kexue.training.special import Special
 
@@ -217,6 +224,7 @@ class _Run:
         with checkpoint_folder(options.model) as folder:
             self.config = json.loads((folder / "bert_config.json").read_text(encoding="utf-8"))
             self.vocabulary = (folder / "vocab.txt").read_bytes()
+            check_vocabulary(folder / "vocab.txt", self.config.get("vocab_size"))
         self.special = Special.of(tokenizer)
         unique = list(dict.fromkeys(texts))
         self._tokens = tokens_by_word(tokenizer, word_segmenter(), unique, options.side - 2)
@@ -281,7 +289,7 @@ class _Run:
             save_every=options.save_every,
             settings=self._settings(arguments, given),
         )
-        run.train(lambda step, values: self._report(step, values))
+        train_with_bar(run, self._line)
         print(f"{output / 'model'} holds the model of {options.steps} steps")
         return 0
 
@@ -308,11 +316,11 @@ class _Run:
         chosen = {name: getattr(self.options, name) for name in names}
         return {**chosen, **self.rows, **arguments, "given": dict(given), "files": files}
 
-    def _report(self, step: int, values: Mapping[str, float]) -> None:
+    def _line(self, step: int, values: Mapping[str, float]) -> str:
         share = step / self.options.steps
         self._first = getattr(self, "_first", (step, time.monotonic()))
         done, begun = self._first
         left = (time.monotonic() - begun) / max(1, step - done) * (self.options.steps - step)
         told = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
         bar = "#" * round(20 * share)
-        print(f"[{bar:<20}] {step}/{self.options.steps}, {left:.0f} s left  {told}", flush=True)
+        return f"[{bar:<20}] {step}/{self.options.steps}, {left:.0f} s left  {told}"

@@ -161,10 +161,16 @@ def training_run(
         log_every: steps.
         save_every: steps; a multiple of `log_every`.
         data: what tells the questions from others (a hash); a run with others is not gone on with.
+
+    Raises:
+        ValueError: no question is left, vocabulary and config are of two sizes, or `dtype` is no
+            type of a checkpoint.
     """
     import keras
 
     from bert4kexue.checkpoints.places import checkpoint_folder
+    from bert4kexue.models.factory import check_vocabulary
+    from bert4kexue.models.loading import storage_dtype
     from bert4kexue.models.pretraining import build_pretrainer
     from bert4kexue.training.objectives import Continuations
     from bert4kexue.training.plan import Plan
@@ -173,6 +179,7 @@ def training_run(
     from bert4kexue.training.special import Special
 
     s = settings
+    storage_dtype(dtype)  # refused now, not when the first checkpoint is written
     rows, _ = training_rows(questions, tokenizer, s.order, s.length)
     special = Special.of(tokenizer)
     written = Continuations(rows, special, multiple=max(1, s.multiple // 2))
@@ -181,6 +188,7 @@ def training_run(
     with checkpoint_folder(model) as folder:
         config = json.loads((folder / "bert_config.json").read_text(encoding="utf-8"))
         vocabulary = (folder / "vocab.txt").read_bytes()
+        check_vocabulary(folder / "vocab.txt", config.get("vocab_size"))
         trainer, builder = build_pretrainer(
             config,
             family,
@@ -195,7 +203,7 @@ def training_run(
         weight_decay=0.01,
         global_clipnorm=1.0,
         use_ema=s.ema is not None,
-        ema_momentum=s.ema or 0.99,
+        ema_momentum=0.99 if s.ema is None else s.ema,
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
     # Batches have many shapes, each of which XLA would compile for some seconds; JAX has to.

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import keras
-import numpy as np
 
 from bert4kexue.layers import LanguageModelMask, UnifiedLanguageModelMask
 from bert4kexue.layers.rematerialization import Rematerializable
 from bert4kexue.models.architecture import Architecture
 from bert4kexue.models.config import ModelConfig
-from bert4kexue.models.loading import assign_weights, plan_weights, write_weights
+from bert4kexue.models.loading import assign_weights, plan_weights, storage_dtype, write_weights
 from bert4kexue.ops.activations import Activation
 
 
@@ -244,9 +243,9 @@ class Transformer:
         Raises:
             ValueError: the vocabulary was cut (``keep_tokens``), so the result would be another
                 checkpoint than the config describes; build the model with ``vocab_size`` set to the
-                new size instead.
+                new size instead. Or `dtype` is no type of floating-point numbers.
         """
-        write_weights(self, filename, None if dtype is None else np.dtype(dtype), shards)
+        write_weights(self, filename, None if dtype is None else storage_dtype(dtype), shards)
 
 
 def _unwrap(items: list[Any]) -> Any:

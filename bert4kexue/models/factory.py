@@ -14,12 +14,16 @@ from bert4kexue.checkpoints.families import family_of
 from bert4kexue.checkpoints.places import checkpoint_folder
 from bert4kexue.models.architectures import find_architecture
 from bert4kexue.models.builder import Transformer, builder_class
-from bert4kexue.models.config import ModelConfig, make_config, read_config
+from bert4kexue.models.config import make_config, read_config
 from bert4kexue.models.loading import assign_weights, plan_weights
 from bert4kexue.text.vocab import load_vocab
 
 _CONFIG_NAMES = ("bert_config.json", "config.json")
 _VOCABULARY = "vocab.txt"
+_TWO_PATHS = (
+    "put the vocabulary there that the checkpoint was trained with, or give the config and the "
+    "checkpoint as two paths"
+)
 _BUILD_ARGUMENTS = (
     "attention_caches",
     "layer_norm_cond",
@@ -101,7 +105,7 @@ def _build(
     builder = _builder(model)
     config = make_config(read_config(config_path), {**kwargs, "application": application.lower()})
     if vocabulary is not None:
-        _check_vocabulary(vocabulary, config)
+        check_vocabulary(vocabulary, config.vocab_size, remedy=_TWO_PATHS)
     if checkpoint_path is None:
         transformer = builder(config, **options)
         transformer.build(**build)
@@ -166,11 +170,23 @@ def _expand_folder(config_path: Any, checkpoint_path: Any) -> tuple[Any, Any, Pa
     )
 
 
-def _check_vocabulary(path: Path, config: ModelConfig) -> None:
+def check_vocabulary(
+    path: str | Path,
+    vocab_size: int | None,
+    config: str = "the config beside it",
+    remedy: str = "put the vocabulary there that the checkpoint was trained with",
+) -> None:
+    """Refuse a vocabulary that is not of the size that a config says.
+
+    Args:
+        path: vocab.txt.
+        vocab_size: the config's.
+        config: its name in the error.
+        remedy: what the error advises.
+
+    Raises:
+        ValueError: the sizes differ.
+    """
     size = len(load_vocab(path))
-    if size != config.vocab_size:
-        raise ValueError(
-            f"{path} has {size} tokens and the config beside it vocab_size="
-            f"{config.vocab_size}: put the vocabulary there that the checkpoint was trained "
-            "with, or give the config and the checkpoint as two paths"
-        )
+    if size != vocab_size:
+        raise ValueError(f"{path} has {size} tokens and {config} vocab_size={vocab_size}: {remedy}")

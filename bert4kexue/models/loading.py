@@ -111,6 +111,25 @@ def assign_weights(loaded: LoadPlan, builder: Transformer) -> None:
         variable.assign(np.asarray(value).astype(variable.dtype, copy=False))
 
 
+def storage_dtype(dtype: Any) -> np.dtype:
+    """The type of numbers that checkpoints are stored in.
+
+    Args:
+        dtype: a name or a NumPy type.
+
+    Raises:
+        ValueError: it is none of float16, bfloat16, float32 and float64.
+    """
+    known = ("float16", "bfloat16", "float32", "float64")
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or found.name not in known:
+        raise ValueError(f"the dtype of a checkpoint is one of {', '.join(known)}; got {dtype!r}")
+    return found
+
+
 def write_weights(
     builder: Transformer, filename: str | Path, dtype: np.dtype | None, shards: int
 ) -> None:

@@ -52,8 +52,11 @@ class Windows:
     """
 
     def __init__(self, records: Records, size: int, shortest: int = 4) -> None:
-        if size < 1:
-            raise ValueError(f"size must be 1 or more, got {size}")
+        if size < shortest:
+            raise ValueError(
+                f"pieces of at most size={size} tokens never have the shortest={shortest} that "
+                "are kept: let rows be longer"
+            )
         pieces = []
         for document in range(len(records)):
             marks = records[document] & SENTENCE != 0

@@ -19,6 +19,9 @@ class Plan:
         longest: of a row; longer rows are cut.
         seed: of the order.
         multiple: widths are multiples of it, so that the shapes are few.
+
+    Raises:
+        ValueError: no rows, or a number below 1.
     """
 
     def __init__(
@@ -29,6 +32,10 @@ class Plan:
         seed: Sequence[int],
         multiple: int = 16,
     ) -> None:
+        if min(tokens, longest, multiple) < 1:
+            raise ValueError(
+                f"tokens={tokens}, longest={longest} and multiple={multiple} must be 1 or more"
+            )
         self.objective, self.tokens = objective, tokens
         self.multiple, self.seed = multiple, list(seed)
         widths = -(-np.minimum(objective.lengths(), longest) // multiple) * multiple

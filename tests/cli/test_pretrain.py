@@ -57,17 +57,56 @@ def test_from_text_to_a_checkpoint(tmp_path, capsys):
         (["--objective", "masked=1:x"], "the share must be a number"),
         (["--objective", "scored=1", "--scored", "absent.jsonl"], "there is no file absent.jsonl"),
         (["--objective", "written=1", "--pairs", "bad"], "bad, line 1 has no text under 'source'"),
+        (["--objective", "written=1", "--pairs", "ids"], "ids, row 2: the target must be text or"),
+        (["--objective", "written=1", "--pairs", "none"], "at least one text, got []"),
+        (["--objective", "written", "--pairs", "good", "--multiple", "0"], "multiple=0 must be 1"),
+        (["--objective", "scored=1", "--scored", "nan"], "nan, row 1: the score must be a finite"),
+        (["--objective", "masked=nan"], "the share must be finite"),
+        (["--objective", "nsp", "--objective", "nsp=2"], "nsp=2: nsp is given twice"),
+        (["--objective", "masked", "--accumulate", "0"], "--accumulate must be 1 or more, got 0"),
+        (["--objective", "masked", "--length", "5"], "--length must be 6 or more"),
+        (["--objective", "sop", "--length", "6"], "--length must be 7 or more"),
     ],
 )
 def test_what_is_missing_is_told(tmp_path, monkeypatch, capsys, more, message):
     vocabulary, config = tmp_path / "vocab.txt", tmp_path / "config.json"
     vocabulary.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n好\n", encoding="utf-8")
     config.write_text(json.dumps({**CONFIG, "vocab_size": 6}), encoding="utf-8")
-    (tmp_path / "bad").write_text('{"source": 1, "target": "好"}', encoding="utf-8")
+    rows = {
+        "bad": '{"source": 1, "target": "好"}',
+        "good": '{"source": "好", "target": ""}',
+        "ids": '{"source": "好", "target": "好"}\n{"source": "好", "target": [1]}',
+        "none": '{"source": "好", "target": []}',
+        "nan": '{"a": "好", "b": "好", "score": NaN}',
+    }
+    for name, lines in rows.items():
+        (tmp_path / name).write_text(lines, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     run = ["pretrain", "run", "--vocab", str(vocabulary), "--config", str(config)]
     assert main([*run, "--output", str(tmp_path / "run"), "--steps", "2", *more]) == 2
     assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("size", [5, 7])
+def test_a_config_of_another_vocabulary_is_told_before_anything_is_built(
+    tmp_path, monkeypatch, capsys, size
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n好\n", "utf-8")
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, "vocab_size": size}), "utf-8")
+    run = ["pretrain", "run", "--vocab", "vocab.txt", "--config", "config.json", "--output", "run"]
+    assert main([*run, "--steps", "2", "--objective", "masked=1"]) == 2
+    told = f"vocab.txt has 6 tokens and config.json vocab_size={size}: let vocab_size be the number"
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["pretrain run", "kgqa train", "similar train"])
+def test_a_dtype_that_no_checkpoint_has_is_refused_before_training(capsys, command):
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--dtype", "flaot16"])
+    assert "--dtype: invalid choice: 'flaot16'" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -96,6 +135,21 @@ def test_a_deleted_shard_stops_the_run_before_anything_is_written(started, tmp_p
     assert main(prepare) == 0
     assert "1 were there already" in capsys.readouterr().out.replace("2 were", "1 were")
     assert main(run) == 0
+
+
+def test_a_rate_that_was_too_high_may_be_given_anew(started, tmp_path, capsys):
+    run, _ = started
+    run = [*run, "--steps", "4", "--save-every", "4"]
+    assert main([*run, "--rate", "1e30"]) == 2
+    assert "nothing has been saved yet, so the same folder will do" in capsys.readouterr().err
+    assert main([*run, "--rate", "1e-3"]) == 0
+
+
+def test_contrast_on_running_text_trains_and_needs_no_pairs(started, tmp_path):
+    run, _ = started
+    run[run.index("masked=0.5:1")] = "contrast=1"
+    assert main(run) == 0
+    assert (tmp_path / "run" / "model" / "bert_model.ckpt.index").exists()
 
 
 def test_a_corpus_that_changed_is_told_to_the_run_that_goes_on(started, tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -134,6 +135,16 @@ def test_the_posts_cosines_are_compared_or_what_is_missing_is_told(folder, capsy
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith("0.9921  ")
     assert lines[-1].endswith("of 10 agree, * differ")
+
+
+def test_a_model_whose_vocabulary_is_not_the_configs_is_not_trained(folder, tmp_path, capsys):
+    shutil.copytree(folder / "model", tmp_path / "model")
+    with (tmp_path / "model" / "vocab.txt").open("a", encoding="utf-8") as file:
+        file.write("𠮷\n")
+    words = ["train", "--pairs", folder / "pairs.tsv", "--output", tmp_path / "x"]
+    assert run(tmp_path, *words) == 2
+    assert "tokens and the config beside it vocab_size=" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize(

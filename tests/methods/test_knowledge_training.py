@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny_models import tiny_tokenizer
+from tiny_models import save_tiny_model, tiny_tokenizer
 
 from bert4kexue.methods.kgclue import LabelledQuestion
 from bert4kexue.methods.knowledge_base import KnowledgeBase, fact_key, ordered
@@ -13,6 +13,7 @@ from bert4kexue.methods.knowledge_training import (
     as_questions,
     rewritten,
     training_rows,
+    training_run,
 )
 from bert4kexue.training.objectives import Continuations
 from bert4kexue.training.special import Special
@@ -48,6 +49,19 @@ def test_keys_that_are_too_long_are_left_out_and_counted():
     assert (len(rows), left_out) == (2, 1)
     with pytest.raises(ValueError, match="none of the 3 questions has a key of at most 4 tokens"):
         training_rows(questions, tiny_tokenizer(), length=8)
+
+
+def test_what_would_fail_after_the_training_is_told_before_it(tmp_path):
+    questions, settings = as_questions(LABELLED), KnowledgeTraining(steps=2)
+    tokenizer, model, output = tiny_tokenizer(), tmp_path / "model", tmp_path / "run"
+    save_tiny_model(model)
+    with pytest.raises(ValueError, match=r"is one of float16, .* got 'flaot16'"):
+        training_run(output, model, questions, tokenizer, settings, dtype="flaot16")
+    with (model / "vocab.txt").open("a", encoding="utf-8") as file:
+        file.write("𠮷\n")
+    with pytest.raises(ValueError, match="the config beside it vocab_size="):
+        training_run(output, model, questions, tokenizer, settings)
+    assert not output.exists()
 
 
 def test_rewritten_copies_follow_the_questions_and_keep_to_the_seed():

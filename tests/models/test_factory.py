@@ -129,6 +129,9 @@ def test_float16_on_disk_comes_back_as_float32_of_the_same_values(tmp_path):
     weights = random_checkpoint(CONFIG, "roformer", seed=3)
     builder = build_transformer_model(CONFIG, weights, "roformer", return_keras_model=False)
     builder.save_weights_as_checkpoint(tmp_path / "half.ckpt", dtype="float16")
+    for dtype in ("flaot16", "int8"):
+        with pytest.raises(ValueError, match="the dtype of a checkpoint is one of float16, bfloat"):
+            builder.save_weights_as_checkpoint(tmp_path / "none.ckpt", dtype=dtype)
     name = "bert/embeddings/word_embeddings"
     with open_checkpoint(tmp_path / "half.ckpt") as stored:
         assert stored.dtype(name) == np.float16

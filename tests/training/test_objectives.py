@@ -265,7 +265,18 @@ def test_an_epoch_holds_every_row_once():
         assert sorted(rows) == list(range(len(objective.windows)))
 
 
+@pytest.mark.parametrize("wrong", ["tokens", "longest", "multiple"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_numbers_that_make_no_batch_are_told(wrong, packed):
+    objective = MaskedWords(Windows(made_records(6), 20), SPECIAL, packed=packed)
+    numbers = {"tokens": 100, "longest": 24, "multiple": 16} | {wrong: 0}
+    with pytest.raises(ValueError, match=rf"{wrong}=0\b.* must be 1 or more"):
+        Plan(objective, seed=[0], **numbers)
+
+
 def test_too_little_text_is_told():
+    with pytest.raises(ValueError, match="size=3 tokens never have the shortest=4"):
+        Windows(made_records(6), 3)
     with pytest.raises(ValueError, match="no document of the records has 4 tokens"):
         Windows([np.array([7, 8], np.uint32)], 10)
     windows = Windows([np.arange(5, 12, dtype=np.uint32)], 10)
