@@ -37,6 +37,9 @@ class Answer(NamedTuple):
     score: float
     """The log-probability of the fact's key among all keys; of the re-weighted ones if the
     look-ahead is on."""
+    key: tuple[int, ...] = ()
+    """The token ids that were written: another name of the subject may stand in them. Empty for
+    the subject as it is."""
 
     @property
     def name(self) -> str:
@@ -138,7 +141,8 @@ class KnowledgeQA:
 
         Args:
             question: any text.
-            topk: keys at most; facts that share a key are answered together.
+            topk: keys at most; facts that share a key are answered together, and a fact that has
+                several keys, since its subject has other names, by the best of them alone.
             num_beams: the width of the beam; `topk` when None.
         """
         return self.answer_batch([question], topk, num_beams)[0]
@@ -189,21 +193,16 @@ class KnowledgeQA:
             for i, keys in zip(batch, self._search(several, topk, beams, longest), strict=True):
                 found[i] = keys
         return [
-            [
-                Answer(*fact, objects, score)
-                for ids, score in keys
-                for fact, objects in self._facts(ids, question)
-            ]
-            for question, keys in zip(questions, found, strict=True)
+            self._answers(keys, question) for question, keys in zip(questions, found, strict=True)
         ]
 
     def fit(self, questions: Sequence[str], answers: Sequence[Answer]) -> np.ndarray:
         """How well each answer fits its question, (questions,): low where no fact does.
 
-        The log-probability that the model, free to write anything, writes the subject and the
-        predicate of the answer (and its meaning, where that is written before). The score of an
-        answer compares it with the other facts of the base, and is high for the best of a bad lot
-        as well.
+        The log-probability that the model, free to write anything, writes the subject, by the name
+        that the answer was found by, and the predicate (and the meaning, where that is written
+        before). The score of an answer compares it with the other facts of the base, and is high
+        for the best of a bad lot as well.
 
         Args:
             questions: texts.
@@ -233,15 +232,14 @@ class KnowledgeQA:
         """
         row = self._encode(question)
         keys = self._search([row], topk, num_beams or topk, self.knowledge.tree.depth)[0] or []
-        scores = self._written.scores_in_tree(self.knowledge.tree, row, [ids for ids, _ in keys])
+        answers = self._answers(keys, question)
+        several = [list(answer.key) for answer in answers]
+        scores = self._written.scores_in_tree(self.knowledge.tree, row, several)
         candidates = []
-        for (ids, score), alone in zip(keys, scores, strict=True):
+        for answer, ids, alone in zip(answers, several, scores, strict=True):
             subject = ids[: ids.index(self.tokenizer._token_end_id) + 1]
             whole, part = lcs_lengths([ids, subject], row).tolist()
-            candidates += [
-                Candidate(Answer(*fact, objects, score), alone, whole - part)
-                for fact, objects in self._facts(ids, question)
-            ]
+            candidates.append(Candidate(answer, alone, whole - part))
         return candidates
 
     # --- the search ------------------------------------------------------------------------------
@@ -270,10 +268,19 @@ class KnowledgeQA:
 
     def _said(self, answer: Answer) -> list[int]:
         """The key of an answer up to its predicate."""
-        fact = (answer.subject, answer.predicate, answer.meaning)
-        if self.knowledge.order == "smp":
-            return fact_key(self.tokenizer, fact, "smp")
-        return fact_key(self.tokenizer, (*fact[:2], ""))[:-1]  # less the end of the meaning
+        order, end = self.knowledge.order, self.tokenizer._token_end_id
+        key = list(answer.key) or fact_key(self.tokenizer, answer[:3], order)
+        if order == "spm":
+            return key[: key.index(end, key.index(end) + 1) + 1]
+        return key
+
+    def _answers(self, keys: list[tuple[list[int], float]], question: str) -> list[Answer]:
+        """The facts of keys, best first, each once."""
+        found: dict[tuple[str, str, str], Answer] = {}
+        for ids, score in keys:
+            for fact, objects in self._facts(ids, question):
+                found.setdefault(fact, Answer(*fact, objects, score, tuple(ids)))
+        return list(found.values())
 
     def _facts(
         self, key: list[int], question: str

@@ -268,6 +268,25 @@ def test_a_trained_model_answers_from_a_base_of_its_own_order_alone(folder, tmp_
     assert told in capsys.readouterr().err
 
 
+def test_an_answer_by_another_name_of_its_subject_is_not_refused(folder, tmp_path, capsys):
+    assert train(folder, tmp_path / "run") == 0
+    model = ["--model", tmp_path / "run" / "model"]
+    (tmp_path / "facts.tsv").write_text("今天\t作者\t李白\n", encoding="utf-8")
+    (tmp_path / "aliases.tsv").write_text("今天\t静夜思\n", encoding="utf-8")
+    facts = ["build", tmp_path / "facts.tsv", *model, "--output", tmp_path / "kb"]
+    assert give(*facts, "--aliases", tmp_path / "aliases.tsv") == 0
+    capsys.readouterr()
+    ask = ["predict", *model, "--knowledge", tmp_path / "kb", "--abstain-below", -2]
+    assert give(*ask, "静夜思的作者是谁") == 0
+    said = capsys.readouterr().out
+    assert said.count("今天 | 作者 | 李白") == 1
+    assert "no fact fits" not in said
+    (tmp_path / "q.txt").write_text("静夜思的作者是谁\n", encoding="utf-8")
+    assert give(*ask, "--questions", tmp_path / "q.txt", "--output", tmp_path / "a.json") == 0
+    row = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    assert row["answer"] == "今天 ||| 作者 ||| 李白"
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

@@ -10,7 +10,8 @@ from tiny_models import tiny_model, tiny_tokenizer
 
 from bert4kexue.methods import knowledge_qa
 from bert4kexue.methods.knowledge_base import KnowledgeBase, split_meaning
-from bert4kexue.methods.knowledge_qa import KnowledgeQA, answer
+from bert4kexue.methods.knowledge_files import build_tree_file
+from bert4kexue.methods.knowledge_qa import Answer, KnowledgeQA, answer
 from bert4kexue.methods.knowledge_subjects import SubjectIndex, named_subjects
 
 TRIPLES = [
@@ -182,6 +183,52 @@ def test_the_fit_is_the_probability_of_what_is_said_without_the_tree(order):
             logits = np.asarray(model.predict_on_batch([ids, segments])[0, -1], np.float64)
             total += logits[token] - np.logaddexp.reduce(logits)
         assert fit == pytest.approx(total, abs=1e-3)
+
+
+@pytest.fixture
+def other_names(tmp_path):
+    """The triples with other names of 李白 and 静夜思 as a base."""
+    tokenizer = tiny_tokenizer()
+    text = "".join("\t".join(triple) + "\n" for triple in TRIPLES)
+    (tmp_path / "facts.tsv").write_text(text, encoding="utf-8")
+    aliases = {"李白（唐代诗人）": ["角色今天"], "静夜思": ["思"]}
+    build_tree_file(tmp_path / "facts.tsv", tmp_path / "tree", tokenizer, aliases=aliases)
+    knowledge = KnowledgeBase.load(tmp_path / "tree", tokenizer)
+    yield knowledge
+    knowledge.tree.close()
+
+
+def test_a_fact_with_several_keys_is_answered_once_by_the_best_of_them(model, other_names):
+    tokenizer = tiny_tokenizer()
+    qa = KnowledgeQA(model, tokenizer, other_names)
+    assert len(other_names) == 5 + 3
+    by_key = {tuple(ids): score for ids, score in qa._search([[2, 5, 3]], 8, 8, 32)[0]}
+    best: dict = {}
+    for key, score in by_key.items():
+        ((fact, _),) = other_names.facts(key).items()
+        best[fact] = max(score, best.get(fact, -np.inf))
+    question = tokenizer.decode([5])
+    answers = qa.answer(question, 8)
+    assert len(answers) == len(best) == 5
+    for each in answers:
+        assert each.score == pytest.approx(best[each[:3]], abs=1e-4)
+        assert by_key[each.key] == pytest.approx(each.score, abs=1e-4)
+    scores = [each.score for each in answers]
+    assert scores == sorted(scores, reverse=True)
+    assert [candidate.answer for candidate in qa.explain(question, 8)] == answers
+
+
+def test_the_fit_of_a_fact_is_that_of_the_name_it_was_found_by(model, other_names):
+    tokenizer = tiny_tokenizer()
+    qa = KnowledgeQA(model, tokenizer, other_names, subjects="named")
+    question = "角色今天的职业"
+    best = qa.answer(question, 1)[0]
+    assert best.subject == "李白"
+    written = Answer("角色今天", best.predicate, "", (), 0)
+    plain = Answer(*best[:4], 0)
+    fits = qa.fit([question] * 3, [best, written, plain])
+    assert fits[0] == pytest.approx(fits[1], abs=1e-4)
+    assert abs(fits[0] - fits[2]) > 0.1
 
 
 def test_of_facts_that_the_vocabulary_makes_alike_the_one_that_is_named_comes_first(model):

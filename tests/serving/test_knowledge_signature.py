@@ -13,6 +13,7 @@ from tiny_models import scattered_model, tiny_tokenizer
 
 from bert4kexue.decoding import PrefixTree
 from bert4kexue.methods.knowledge_base import KnowledgeBase
+from bert4kexue.methods.knowledge_files import build_tree_file
 from bert4kexue.methods.knowledge_qa import KnowledgeQA
 from bert4kexue.serving import export_service
 from bert4kexue.serving.signatures import knowledge, knowledge_answers
@@ -118,6 +119,32 @@ def test_a_process_with_tensorflow_alone_answers_as_python(model, base, tmp_path
                 assert one[4] == pytest.approx(other.score, abs=1e-4)
     assert any(len(answers) > 5 for answers in expected)  # two facts of one key
     assert found["rows_of_none"] == 0
+
+
+def test_a_fact_with_several_keys_is_served_once(model, tmp_path):
+    tokenizer = tiny_tokenizer()
+    text = "".join("\t".join(triple) + "\n" for triple in TRIPLES)
+    (tmp_path / "facts.tsv").write_text(text, encoding="utf-8")
+    aliases = {"李白": ["角色今天"], "静夜龘": ["思"]}
+    build_tree_file(tmp_path / "facts.tsv", tmp_path / "tree", tokenizer, aliases=aliases)
+    base = KnowledgeBase.load(tmp_path / "tree", tokenizer)
+    task = knowledge_answers(model, tokenizer, base, top=9, maxlen=MAXLEN)
+    qa = KnowledgeQA(model, tokenizer, base, lookahead=True, maxlen=MAXLEN)
+    for question in QUESTIONS:
+        ids = np.array([tokenizer.encode(question, maxlen=MAXLEN)[0]], "int32")
+        found = dict(zip(task.outputs, task.answer(None, ids, 0 * ids), strict=True))
+        arrays = {name: value.numpy() for name, value in found.items()}
+        expected = qa.answer(question, 9)
+        served = arrays["subject"][0], arrays["predicate"][0], arrays["meaning"][0]
+        facts = [tuple(part.decode("utf-8") for part in fact) for fact in zip(*served, strict=True)]
+        facts = facts[: len(expected)]
+        assert len(set(facts)) == len(facts)
+        assert sorted(facts) == sorted(each[:3] for each in expected)
+        assert not np.isfinite(arrays["scores"][0, len(expected) :]).any()
+        scores = {fact: arrays["scores"][0, i] for i, fact in enumerate(facts)}
+        for each in expected:
+            assert scores[each[:3]] == pytest.approx(each.score, abs=1e-4)
+    base.tree.close()
 
 
 def test_weights_that_are_no_numbers_give_no_fact(base):

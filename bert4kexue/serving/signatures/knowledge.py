@@ -37,8 +37,9 @@ def knowledge_answers(
 
     Answers: ``subject``, ``predicate``, ``meaning`` (b, m) strings, ``objects`` (b, m, k) strings
     and ``scores`` (b, m), log-probabilities of the facts' keys; m is ``top``, or more where facts
-    share a key. What a question has less of is '' with the score -inf; where the model gives NaN,
-    there is no fact and the scores are NaN.
+    share a key, or fewer where several keys, with other names of its subject, lead to one fact.
+    What a question has less of is '' with the score -inf; where the model gives NaN, there is no
+    fact and the scores are NaN.
 
     Args:
         model: unilm, with token scores, alone or beside a pooled output.
@@ -108,8 +109,11 @@ class FactTable:
     def __init__(self, knowledge: KnowledgeBase) -> None:
         texts: dict[str, int] = {"": 0}
         fact_offsets, parts, object_offsets, objects = [0], [], [0], []
+        numbers: dict[tuple[str, str, str], int] = {}
+        same = []
         for number in knowledge.tree.as_arrays().keys.tolist():
             for fact, values in knowledge.facts_of(number).items():
+                same.append(numbers.setdefault(fact, len(numbers)))
                 parts.append([texts.setdefault(text, len(texts)) for text in fact])
                 objects += [texts.setdefault(text, len(texts)) for text in values]
                 object_offsets.append(len(objects))
@@ -118,12 +122,14 @@ class FactTable:
         self._parts = _ints(parts, "fact_parts")
         self._object_offsets = _ints(object_offsets, "object_offsets")
         self._objects = _ints([*objects, 0], "objects")
+        self._same = _ints(same, "same_fact") if len(numbers) < len(same) else None
         import tensorflow as tf
 
         self._texts = tf.Variable(tf.constant(list(texts)), trainable=False, name="fact_texts")
 
     def look_up(self, ranks: Any, scores: Any) -> tuple[Any, ...]:
-        """The facts of keys (b, top), -1 for none, in their order, with their keys' scores."""
+        """The facts of keys (b, top), -1 for none, in their order and each once, with the scores of
+        their keys."""
         import tensorflow as tf
 
         known = tf.maximum(ranks, 0)
@@ -135,6 +141,7 @@ class FactTable:
         several = tf.broadcast_to(scores[..., None], tf.shape(facts))
         b = tf.shape(ranks)[0]
         facts, several = (tf.reshape(x, (b, -1)) for x in (facts, several))
+        facts = self._once(facts)
         # Facts of a key stand together; what there is none of goes to the end.
         missing = facts < 0
         several = tf.where(
@@ -148,6 +155,17 @@ class FactTable:
         rows = tf.where((facts >= 0)[..., None], rows, 0)
         subject, predicate, meaning = tf.unstack(tf.gather(self._texts, rows), 3, axis=-1)
         return subject, predicate, meaning, self._of(facts), several
+
+    def _once(self, facts: Any) -> Any:
+        """Facts (b, m) with -1 where one has stood before, under another of its keys."""
+        if self._same is None:
+            return facts
+        import tensorflow as tf
+
+        same = tf.where(facts >= 0, tf.gather(self._same, tf.maximum(facts, 0)), -1)
+        equal = tf.cast(same[:, :, None] == same[:, None, :], tf.int32)
+        earlier = tf.linalg.band_part(equal, -1, 0) - tf.linalg.band_part(equal, 0, 0)
+        return tf.where(tf.reduce_any(earlier > 0, axis=2), -1, facts)
 
     def _of(self, facts: Any) -> Any:
         """The objects of facts (b, m), (b, m, most of one), '' where there are no more."""
