@@ -263,7 +263,7 @@ class KnowledgeQA:
         found = [named_subjects(tree, row[1:-1], end) for row in rows]
         if self._index is not None:
             for row, named in zip(rows, found, strict=True):
-                named += [s for s in self._index.similar(row[1:-1]) if s not in named]
+                named += self._index.similar(row[1:-1])
         return found
 
     def _said(self, answer: Answer) -> list[int]:

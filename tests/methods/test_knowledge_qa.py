@@ -245,20 +245,33 @@ def test_subjects_with_a_typo_are_found_among_all():
     tree = KnowledgeBase.build([(name, "作者", "谁") for name in names], tokenizer).tree
     ids, end = tokenizer._token_dict, tokenizer._token_end_id
     index = SubjectIndex(tree, end)
-    assert len(index.texts) == len(names)
     for question, subjects in (
         ("静夜写的作者", ["静夜思"]),  # one of three is another
         ("写静思谁", ["静夜思"]),  # one is left out
         ("静夜写思谁", ["静夜思"]),  # one is put in
         ("李的白", []),  # of two none may be wrong
-        ("唐代诗人和静夜写", ["唐代诗人", "静夜思"]),  # the fewest edits first
+        ("唐代诗人和静夜写", ["静夜思"]),  # the other stands in it
         ("谁的游戏色职业很好", ["游戏角色职业很好"]),
+        ("谁游戏角职业好静夜写", ["静夜思", "游戏角色职业很好"]),  # the fewest edits first
         ("静", []),
         ("", []),
     ):
         found = index.similar([ids.get(c, 1) for c in question])
         assert found == [[*(ids[c] for c in subject), end] for subject in subjects], question
-    assert len(index.similar([ids[c] for c in "唐代诗人和静夜写" if c in ids], limit=1)) == 1
+    both = [ids.get(c, 1) for c in "谁游戏角职业好静夜写"]
+    assert index.similar(both, limit=1) == [[*(ids[c] for c in "静夜思"), end]]
+
+
+def test_a_typo_is_seen_beside_many_subjects_that_stand_in_the_question():
+    tokenizer = tiny_tokenizer()
+    question, ids, end = "静夜写的作者是谁李白诗人", tokenizer._token_dict, tokenizer._token_end_id
+    exact = sorted({question[i : i + n] for n in (1, 2, 3) for i in range(3, len(question) - n)})
+    triples = [(name, "作者", "谁") for name in ["静夜思", *exact]]
+    tree = KnowledgeBase.build(triples, tokenizer).tree
+    row = [ids[c] for c in question]
+    assert len(exact) >= 20
+    assert len(named_subjects(tree, row, end)) >= 20
+    assert [ids[c] for c in "静夜思"] + [end] in SubjectIndex(tree, end).similar(row)
 
 
 def test_a_typo_in_the_subject_is_seen_through_if_asked(model):
