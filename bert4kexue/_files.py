@@ -80,7 +80,9 @@ def write_array(path: str | os.PathLike[str], array: np.ndarray) -> None:
 
 
 @contextmanager
-def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_folder(
+    path: str | os.PathLike[str], inside: str | os.PathLike[str] | None = None
+) -> Iterator[Path]:
     """Fill a folder that takes the name `path` only when the block ends without an exception.
 
     An older folder of that name is moved aside, replaced and then removed: a reader sees the old
@@ -89,6 +91,8 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Args:
         path: The folder to make; its parent must exist.
+        inside: A folder on the same file system for what is temporary; the parent when None. What
+            a kill leaves there is the caller's to remove.
 
     Yields:
         The temporary folder to write into.
@@ -103,12 +107,13 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     if path.is_file():
         raise FileExistsError(f"a folder is written here, but {path} is a file: remove it first")
-    temporary = _temporary_beside(path)
+    beside = path if inside is None else Path(inside, path.name)
+    temporary = _temporary_beside(beside)
     temporary.mkdir()
     try:
         yield temporary
         if path.exists():
-            old = _temporary_beside(path)
+            old = _temporary_beside(beside)
             os.rename(path, old)
             try:
                 os.rename(temporary, path)

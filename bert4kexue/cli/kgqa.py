@@ -117,6 +117,19 @@ def run_build(options: argparse.Namespace) -> int:
     )
     for reason, count in report.reasons().most_common():
         print(f"{count:,} lines rejected: it {reason}", file=sys.stderr)
+    if report.without_fact:
+        print(
+            f"{len(report.without_fact):,} questions gave no fact, all told in "
+            f"{output / 'knowledge.json'}; the first: {report.without_fact[0]}",
+            file=sys.stderr,
+        )
+    if report.shared:
+        print(
+            f"{report.shared:,} keys lead to more than one fact, which are answered together: the "
+            "vocabulary does not tell their names apart ([UNK], letter case), or a name is that "
+            "of several subjects",
+            file=sys.stderr,
+        )
     print(f"{output}: {report.keys:,} keys of {report.lines:,} lines")
     return 0
 

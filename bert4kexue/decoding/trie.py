@@ -245,6 +245,12 @@ class PrefixTree(TreeWalks):
         except IndexError:
             raise self._no_node(f"of key {number}") from None
 
+    def value_counts(self) -> np.ndarray:
+        """How many strings each key has, (keys,)."""
+        if "text" not in self._arrays:
+            return np.zeros(len(self), np.int64)
+        return np.diff(self._arrays["value_offsets"])
+
     def value_columns(
         self, numbers: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:

@@ -14,6 +14,7 @@ kept by name, for a killed build to go on (`knowledge_stages`).
 
 from __future__ import annotations
 
+import codecs
 import json
 import multiprocessing
 import zlib
@@ -26,12 +27,14 @@ from typing import IO, Any, Literal, NamedTuple
 import numpy as np
 
 from bert4kexue.decoding import PrefixTree, vocabulary_hash
-from bert4kexue.methods.knowledge_base import Order, ordered, split_meaning
+from bert4kexue.methods.knowledge_base import KnowledgeBase, Order, ordered, split_meaning
 from bert4kexue.methods.knowledge_stages import Block, Rejected, Stages
 from bert4kexue.text.lines import read_lines
 
 BLOCK = 1 << 20
 """Bytes of text that are tokenized together."""
+
+NOT_UTF8 = "is not UTF-8: convert the file, for instance with iconv -f GB18030 -t UTF-8"
 
 _JSON = json.JSONEncoder(ensure_ascii=False)  # `json.dumps` would make one for every line
 
@@ -45,6 +48,11 @@ class BuildReport(NamedTuple):
     lines: int
     keys: int
     rejected: list[Rejected]
+    """Each line once, those included of which a name or one of its other names gave no key."""
+    shared: int = 0
+    """Keys that lead to more than one fact, see `KnowledgeBase.collisions`."""
+    without_fact: tuple[str, ...] = ()
+    """What is wrong with each labelled question that gave no fact."""
 
     def reasons(self) -> Counter[str]:
         """How many lines were rejected for each reason."""
@@ -75,6 +83,7 @@ def build_tree_file(
     stages: Path | None = None,
     watch: Callable[[Iterable[Block], int], Iterable[Block]] = lambda blocks, size: blocks,
     went_on: Callable[[int], None] = lambda lines: None,
+    called: str | Path | None = None,
 ) -> BuildReport:
     r"""Write the tree of a text file; the target appears complete or not at all.
 
@@ -95,16 +104,24 @@ def build_tree_file(
         watch: wraps the blocks as they come, given the size of the file in bytes; a block's
             `size` says how many bytes it was. For a progress bar.
         went_on: told how many lines a killed build had finished.
+        called: what errors call the source; its path when None.
 
     Raises:
-        ValueError: no line gave a key.
+        ValueError: no line gave a key, the text is UTF-16, or `maxlen` or `workers` below 1.
     """
     source, target = Path(source), Path(target)
     if kind not in ("triples", "keys"):
         raise ValueError(f"kind is 'triples' or 'keys', got {kind!r}")
     ordered(("", "", ""), order)
-    if not source.stat().st_size:
-        raise ValueError(f"{source} is empty: it needs one {kind[:-1]} a line")
+    if maxlen < 1 or workers < 1:
+        raise ValueError(f"maxlen={maxlen} and workers={workers} must be 1 or more")
+    called = source if called is None else called
+    with open(source, "rb") as file:
+        begin = file.read(2)
+    if not begin:
+        raise ValueError(f"{called} is empty: it needs one {kind[:-1]} a line")
+    if begin in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise ValueError(f"{called} is UTF-16: convert it with iconv -f UTF-16 -t UTF-8")
     rules = Lines(kind, maxlen, separator, order, dict(aliases or {}))
     vocabulary = vocabulary_hash(tokenizer._token_dict)
     about = rules._asdict() | {"vocabulary": vocabulary, "lower": tokenizer._do_lower_case}
@@ -119,17 +136,25 @@ def build_tree_file(
         tokens, lengths, text, sizes = kept.files
         starts = _starts(lengths)
         if len(starts) == 1:
-            raise ValueError(
-                f"none of the {kept.lines} lines of {source} gave a key: {kept.rejected[0]}"
-            )
+            raise ValueError(_no_key(called, rules, kept.lines, kept.rejected[0]))
         values = (_mapped(text, np.uint8), _starts(sizes)) if kind == "triples" else None
         tree = PrefixTree.from_arrays(
             _mapped(tokens, np.int32), starts, values, vocabulary=vocabulary
         )
         tree.save(target)
-        report = BuildReport(kept.lines, len(tree), kept.rejected)
+        shared = KnowledgeBase(tree, order).shared_keys()
+        report = BuildReport(kept.lines, len(tree), kept.rejected, shared)
         del tree, values, tokens, text  # Windows removes no file that is mapped
         return report
+
+
+def _no_key(called: str | Path, rules: Lines, lines: int, first: Rejected) -> str:
+    between = "tabs" if rules.separator == "\t" else f"`{rules.separator}`"
+    line = "`S（M）`, P, O" if rules.kind == "triples" else "the parts of a key"
+    return (
+        f"none of the {lines:,} lines of {called} gave a key. Line {first.number} {first.reason}. "
+        f"A line is {line} with {between} between them, its key at most {rules.maxlen} tokens"
+    )
 
 
 def read_aliases(path: str | Path) -> dict[str, list[str]]:
@@ -199,7 +224,7 @@ def _tokenize(tokenizer: Any, block: bytes, rules: Lines) -> Block:
             kept += found
             numbers += [number] * len(found)
         except UnicodeDecodeError:
-            rejected.append(Rejected(number, "is not UTF-8"))
+            rejected.append(Rejected(number, NOT_UTF8))
         except ValueError as error:
             rejected.append(Rejected(number, str(error)))
     parts = [part for columns, _ in kept for part in columns]
@@ -210,8 +235,8 @@ def _tokenize(tokenizer: Any, block: bytes, rules: Lines) -> Block:
     lengths = bounds[np.cumsum(per_line)] - begins
     fits = lengths <= rules.maxlen
     rejected += [
-        Rejected(numbers[i], f"has a key of more than {rules.maxlen} tokens")
-        for i in np.flatnonzero(~fits)
+        Rejected(number, f"has a key of more than {rules.maxlen} tokens")
+        for number in dict.fromkeys(numbers[i] for i in np.flatnonzero(~fits))
     ]
     texts = [kept[i][1].encode("utf-8") for i in np.flatnonzero(fits)]
     return Block(

@@ -25,6 +25,9 @@ PARTS = ("tokens", "lengths", "text", "sizes")
 """Token ids, tokens of each key, values, bytes of each value."""
 
 
+_ROW = {"size", "text", "lines", "rejected", "bytes", "written"}  # a line of the journal
+
+
 class Rejected(NamedTuple):
     """A line that gave no key."""
 
@@ -77,7 +80,7 @@ class Stages:
             return
         about = json.dumps(dict(settings), sort_keys=True, ensure_ascii=False)
         header = folder / "settings.json"
-        if not header.is_file() or header.read_text(encoding="utf-8") != about:
+        if not header.is_file() or header.read_bytes() != about.encode("utf-8"):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             for name in PARTS:
@@ -157,12 +160,17 @@ class Stages:
 
 
 def _rows(journal: bytes) -> Iterator[dict[str, Any]]:
-    """The whole lines of a journal, with the place where each ends."""
+    """The lines of a journal up to the first damaged one, with the place where each ends."""
     end = 0
     for line in journal.splitlines(keepends=True):
         end += len(line)
-        if line.endswith(b"\n"):
-            yield {**json.loads(line), "end": end}
+        try:
+            row = json.loads(line) if line.endswith(b"\n") else None
+        except ValueError:
+            return
+        if not isinstance(row, dict) or row.keys() != _ROW:
+            return
+        yield {**row, "end": end}
 
 
 def _checksum(parts: list[bytes]) -> int:

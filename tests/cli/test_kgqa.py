@@ -65,14 +65,14 @@ def test_a_build_that_is_killed_goes_on(folder, tmp_path, capsys):
     (tmp_path / "facts.tsv").write_text("".join(lines), encoding="utf-8")
     words = ["build", tmp_path / "facts.tsv", "--model", folder / "model"]
     command = [sys.executable, "-m", "bert4kexue", "kgqa", *words, "--output", tmp_path / "kb"]
-    journal = tmp_path / ".kb.building" / "journal.jsonl"
+    journal = tmp_path / ".kb.building" / "blocks" / "journal.jsonl"
     process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.DEVNULL)
     while process.poll() is None and not (journal.is_file() and journal.stat().st_size):
         time.sleep(0.01)
     process.kill()
     process.wait()
     assert journal.is_file(), "killed while it read"
-    assert not (tmp_path / "kb").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".kb.building", "facts.tsv"]
     assert give(*words, "--output", tmp_path / "kb") == 0
     said = capsys.readouterr()
     assert "going on after" in said.err
@@ -80,8 +80,38 @@ def test_a_build_that_is_killed_goes_on(folder, tmp_path, capsys):
     assert give(*words, "--output", tmp_path / "other") == 0
     for name in ("facts.tree", "knowledge.json"):
         assert (tmp_path / "kb" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
-    left = [path for path in tmp_path.iterdir() if path.name.startswith(".kb.building")]
-    assert not left
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["facts.tsv", "kb", "other"]
+
+
+def test_a_build_says_what_is_answered_together_and_what_gave_no_fact(folder, tmp_path, capsys):
+    rows = [
+        {"question": "谁", "answer": "龘 ||| 作者 ||| 甲"},
+        {"question": "谁", "answer": "龘 ||| 作者"},
+        {"question": "谁", "answer": "驫 ||| 作者 ||| 乙"},
+    ]
+    source, kb = tmp_path / "questions.json", tmp_path / "kb"
+    source.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    words = ["--model", folder / "model", "--output"]
+    assert give("build", source, *words, kb) == 0
+    said = capsys.readouterr().err
+    assert "1 keys lead to more than one fact" in said
+    assert "1 questions gave no fact" in said
+    assert "the first: line 2 of questions.json: an answer is" in said
+    manifest = json.loads((kb / "knowledge.json").read_text(encoding="utf-8"))
+    assert manifest["keys_of_several_facts"] == 1
+    assert len(manifest["questions_without_a_fact"]) == 1
+    source.write_text(json.dumps(rows[1]), encoding="utf-8")
+    assert give("build", source, *words, tmp_path / "other") == 2
+    said = capsys.readouterr().err
+    assert "questions.json begins as labelled questions do, and none of them gives a fact" in said
+    assert "line 1 of questions.json: an answer is" in said
+    source.write_text(json.dumps(rows[0]), encoding="utf-8")
+    assert give("build", source, *words, tmp_path / "other", "--maxlen", 4) == 2
+    assert f"none of the 1 lines of {source} gave a key" in capsys.readouterr().err
+    (tmp_path / "braces.tsv").write_text("{龘}\t作者\t甲\n", encoding="utf-8")
+    assert give("build", tmp_path / "braces.tsv", *words, tmp_path / "braces") == 0
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["braces", "braces.tsv", "kb", "questions.json"]
 
 
 def test_other_names_lead_to_the_same_facts(folder, tmp_path, capsys):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +12,7 @@ from tiny_models import tiny_tokenizer
 from bert4kexue.decoding import PrefixTree
 from bert4kexue.methods import knowledge_files
 from bert4kexue.methods.knowledge_base import KnowledgeBase
-from bert4kexue.methods.knowledge_files import build_tree_file
+from bert4kexue.methods.knowledge_files import NOT_UTF8, build_tree_file
 
 TRIPLES = [
     ("李白（唐代诗人）", "职业", "诗人"),
@@ -67,7 +69,7 @@ def test_bad_lines_are_named_and_the_rest_is_built(tmp_path):
         2: "is empty",
         3: "has 2 columns, not 3",
         4: "has an empty subject or predicate",
-        5: "is not UTF-8",
+        5: NOT_UTF8,
         6: "has 4 columns, not 3",
     }
     assert report.reasons()["is empty"] == 1
@@ -80,6 +82,55 @@ def test_too_long_keys_are_named(tmp_path):
     source = write(tmp_path / "names", ["李白", "静夜思李白静夜思"])
     report = build_tree_file(source, tmp_path / "tree", tiny_tokenizer(), "keys", maxlen=3)
     assert report.rejected == [(2, "has a key of more than 3 tokens")]
+
+
+def test_a_line_whose_other_names_are_too_long_is_named_once(tmp_path):
+    source = write(tmp_path / "facts.tsv", ["李白\t作者\t谁"])
+    aliases = {"李白": ["静夜思" * 3, "静夜思" * 4]}
+    report = build_tree_file(source, tmp_path / "tree", tiny_tokenizer(), maxlen=9, aliases=aliases)
+    assert report == (1, 1, [(1, "has a key of more than 9 tokens")], 0, ())
+
+
+def test_keys_that_lead_to_several_facts_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr("bert4kexue.methods.knowledge_base._KEYS", 2)
+    triples = [
+        ("龘", "作者", "甲"),
+        ("驫", "作者", "乙"),
+        ("龘（驫）", "作者", '甲", "乙'),
+        ('驫（ 驫", ）', "作者", "甲"),
+        ("李白", "作者", '谁", '),
+        ("李白", "作者", '", "谁",'),
+        ("静夜思", "作者", "谁"),
+        ("静夜思", "作者", "谁"),
+        ("驫（龘）", "作者", "谁"),
+    ]
+    source = write(tmp_path / "facts.tsv", ["\t".join(triple) for triple in triples])
+    tokenizer = tiny_tokenizer()
+    report = build_tree_file(source, tmp_path / "tree", tokenizer)
+    with PrefixTree.load(tmp_path / "tree") as tree:
+        assert report.shared == len(KnowledgeBase(tree).collisions())
+    assert report.shared == 2
+    assert KnowledgeBase.build(triples, tokenizer).shared_keys() == 2
+    assert build_tree_file(source, tmp_path / "keys", tokenizer, "keys").shared == 0
+
+
+def test_what_is_at_fault_is_told_with_the_remedy(tmp_path):
+    source, tree, tokenizer = tmp_path / "facts.tsv", tmp_path / "tree", tiny_tokenizer()
+    line = "李白\t作者\t谁\n"
+    for content, options, told in (
+        (line.encode(), {"maxlen": 0}, "maxlen=0 and workers=1 must be 1 or more"),
+        (line.encode(), {"workers": 0}, "maxlen=512 and workers=0 must be 1 or more"),
+        (line.encode(), {"maxlen": 4}, "Line 1 has a key of more than 4 tokens. .* at most 4"),
+        (line.encode("utf-16"), {}, r"facts\.tsv is UTF-16: convert it with iconv"),
+        (line.encode("gb18030"), {}, "Line 1 is not UTF-8: convert the file, .* iconv"),
+        (b"x\n", {}, "Line 1 has 1 columns, not 3. A line is `S（M）`, P, O with tabs between"),
+        (b"x\n", {"separator": "|||"}, "with `|||` between them"),
+        (b"x\n", {"called": "其他"}, "lines of 其他 gave a key"),
+    ):
+        source.write_bytes(content)
+        with pytest.raises(ValueError, match=told.replace("|||", r"\|\|\|")):
+            build_tree_file(source, tree, tokenizer, **options)
+    assert list(tmp_path.iterdir()) == [source]
 
 
 def test_columns_are_the_parts_of_a_key(tmp_path):
@@ -170,6 +221,21 @@ def test_a_killed_build_goes_on_and_gives_the_same_file(tmp_path, small_blocks):
     assert rest == source.stat().st_size - len(kept)
     assert (tmp_path / "tree").read_bytes() == (tmp_path / "whole").read_bytes()
     assert not stages.exists()
+
+
+@pytest.mark.parametrize("row", ["x", "[1]", "{}", "\x80"])
+def test_a_damaged_line_of_the_journal_keeps_what_is_before_it(tmp_path, small_blocks, row):
+    source = write(tmp_path / "facts.tsv", _lines())
+    report = _built(source, tmp_path / "whole", None)[0]
+    stages = tmp_path / "stages"
+    _killed(source, tmp_path / "tree", stages, 4)
+    rows = (stages / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    damaged = [*rows[:2], row.encode("latin-1") + b"\n", *rows[2:]]
+    (stages / "journal.jsonl").write_bytes(b"".join(damaged))
+    again, rest, _ = _built(source, tmp_path / "tree", stages)
+    assert again == report
+    assert rest == source.stat().st_size - sum(json.loads(each)["size"] for each in rows[:2])
+    assert (tmp_path / "tree").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
 @pytest.mark.parametrize("change", ["text", "settings", "stages"])
