@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bert4kexue.cli import kgqa_export, kgqa_train
-from bert4kexue.cli.models import add_model_options, find_family, load_tokenizer
+from bert4kexue.cli import kgqa_export, kgqa_predict, kgqa_train
+from bert4kexue.cli.kgqa_answers import tell_left_out
+from bert4kexue.cli.models import load_tokenizer
 from bert4kexue.cli.progress import progress
-
-KEPT = 256
-"""Questions between two writings of the answers."""
 
 _EPILOG = """\
 examples:
@@ -28,8 +23,9 @@ examples:
   bert4kexue kgqa export --model DIR --knowledge facts --output served/facts
 
 Facts are lines of `S（M）`, P, O with tabs or ` ||| ` between them, or the labelled questions of
-KgCLUE or NLPCC 2016. Questions are labelled ones, or a text a line. A build, a training or a run
-over a file of questions that was interrupted goes on when the command is given again."""
+KgCLUE or NLPCC 2016. Questions are theirs, or for predict a text a line. build and predict read
+files larger than memory; train and eval hold theirs. A build, a training or a run over a file of
+questions that was interrupted goes on when the command is given again."""
 
 
 def add(commands: Any) -> None:
@@ -59,37 +55,12 @@ def add(commands: Any) -> None:
     build.add_argument("--overwrite", action="store_true", help="replace an existing folder")
     build.set_defaults(run=run_build)
     kgqa_train.add(actions)
-    predict = actions.add_parser("predict", help="answers to questions")
-    add_model_options(predict)
-    predict.add_argument("question", nargs="*", help="a text")
-    predict.add_argument("--knowledge", required=True, metavar="DIR", help="what build wrote")
-    predict.add_argument("--questions", metavar="FILE", help="a file of questions instead")
-    predict.add_argument("--output", metavar="FILE", help="answers in KgCLUE's format")
-    predict.add_argument("--topk", type=int, default=3, help="width of the beam (3)")
-    predict.add_argument("--batch-size", type=int, default=32, help="questions together (32)")
-    predict.add_argument("--maxlen", type=int, default=128, help="most tokens of a question (128)")
-    predict.add_argument(
-        "--lookahead", action=argparse.BooleanOptionalAction, default=True, help="of post 8802"
+    kgqa_predict.add(actions)
+    scores = actions.add_parser(
+        "eval",
+        help="EM and F1 of answers, as KgCLUE measures them",
+        description="Scores the questions that have an answer; memory holds both files.",
     )
-    predict.add_argument(
-        "--subjects",
-        choices=("all", "named", "similar"),
-        default="all",
-        help="named: of subjects that stand in the question, where any does; similar: or that do "
-        "but for a typo (all)",
-    )
-    predict.add_argument(
-        "--abstain-below",
-        type=float,
-        metavar="FIT",
-        help="no answer where the best fact fits less: the log-probability that the model, free of "
-        "the base, writes its subject and predicate (-8 say)",
-    )
-    predict.add_argument(
-        "--explain", action="store_true", help="print the candidates, and why they stand there"
-    )
-    predict.set_defaults(run=run_predict)
-    scores = actions.add_parser("eval", help="EM and F1 of answers, as KgCLUE measures them")
     scores.add_argument("--questions", required=True, metavar="FILE", help="labelled questions")
     scores.add_argument("--predictions", required=True, metavar="FILE", help="what predict wrote")
     scores.set_defaults(run=run_eval)
@@ -134,61 +105,15 @@ def run_build(options: argparse.Namespace) -> int:
     return 0
 
 
-def run_predict(options: argparse.Namespace) -> int:
-    """Answer questions given as words, or a file of them."""
-    if bool(options.question) == bool(options.questions) or (
-        bool(options.questions) != bool(options.output)
-    ):
-        raise ValueError("give either questions as words, or --questions FILE with --output FILE")
-    questions = _texts(Path(options.questions)) if options.questions else []
-    from bert4kexue.methods.knowledge_base import KnowledgeBase
-    from bert4kexue.methods.knowledge_folder import check_orders
-    from bert4kexue.methods.knowledge_qa import KnowledgeQA
-    from bert4kexue.models import build_transformer_model
-
-    check_orders(options.model, options.knowledge)
-    tokenizer = load_tokenizer(options.model)
-    knowledge = KnowledgeBase.load(options.knowledge, tokenizer)
-    model = build_transformer_model(
-        options.model, model=find_family(options), application="unilm", with_mlm="linear"
-    )
-    qa = KnowledgeQA(
-        model,
-        tokenizer,
-        knowledge,
-        lookahead=options.lookahead,
-        subjects=options.subjects,
-        maxlen=options.maxlen,
-        batch_size=options.batch_size,
-    )
-    if options.questions:
-        output, least = Path(options.output), options.abstain_below
-        count = _answer_file(qa, questions, output, options.topk, least)
-        print(f"{options.output}: {count:,} answers")
-        return 0
-    for question in options.question:
-        print(question)
-        candidates = qa.explain(question, options.topk)
-        if options.abstain_below is not None:
-            fit = float(qa.fit([question], [candidates[0].answer])[0])
-            if fit < options.abstain_below:
-                print(f"  no fact fits: {fit:.2f}")
-                continue
-        for candidate in candidates:
-            answer = candidate.answer
-            line = f"  {answer.name} | {answer.predicate} | {'；'.join(answer.objects)}"
-            line += f"  {answer.score:.3f}"
-            if options.explain:
-                line += f"  (model alone {candidate.model_score:.3f}, gain {candidate.gain})"
-            print(line)
-    return 0
-
-
 def run_eval(options: argparse.Namespace) -> int:
     """Print EM and F1 of S, P, O and all, and the score."""
-    from bert4kexue.methods.kgclue import read_predictions, read_questions, scores
+    from bert4kexue.methods.kgclue import read_predictions, scores
+    from bert4kexue.methods.question_files import iter_questions, with_own_ids
 
-    gold = read_questions(options.questions)
+    rejected: list[str] = []
+    labelled = iter_questions(options.questions, rejected)
+    gold = list(with_own_ids(labelled, options.questions, rejected))
+    tell_left_out(options.questions, len(gold), rejected)
     found = read_predictions(options.predictions)
     missing = [question.id for question in gold if question.id not in found]
     if missing:
@@ -202,77 +127,3 @@ def run_eval(options: argparse.Namespace) -> int:
     print("F1  " + "".join(f"{100 * value:7.3f} " for value in result[4:]))
     print(f"score {100 * result.score:.3f} (mean of EM and F1 of O), {len(gold):,} questions")
     return 0
-
-
-def _texts(path: Path) -> list[tuple[int, str]]:
-    """Ids and texts of labelled or plain questions."""
-    from bert4kexue.methods.question_files import begins_labelled, read_questions
-
-    text = path.read_text(encoding="utf-8-sig")
-    if begins_labelled(text):
-        return [(question.id, question.question) for question in read_questions(path)]
-    texts = [line for line in text.splitlines() if line.strip()]
-    if not texts:
-        raise ValueError(f"{path} holds no question")
-    return list(enumerate(texts))
-
-
-def _answer_file(
-    qa: Any,
-    questions: list[tuple[int, str]],
-    output: Path,
-    topk: int,
-    least: float | None,
-) -> int:
-    """Write an answer a line; go on where an earlier call was interrupted."""
-    partial = output.with_name(output.name + ".partial")
-    done = _answered(partial, questions)
-    chunks = [questions[i : i + KEPT] for i in range(done, len(questions), KEPT)]
-    with open(partial, "a", encoding="utf-8", newline="\n") as file:
-        for chunk in progress(chunks, len(questions) - done, "answering", len):
-            for line in _answer_lines(qa, chunk, topk, least):
-                file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-    os.replace(partial, output)
-    return len(questions)
-
-
-def _answer_lines(
-    qa: Any, chunk: list[tuple[int, str]], topk: int, least: float | None
-) -> Iterator[str]:
-    texts = [text for _, text in chunk]
-    found = qa.answer_batch(texts, topk)
-    fits = None if least is None else qa.fit(texts, [answers[0] for answers in found])
-    for place, ((index, text), answers) in enumerate(zip(chunk, found, strict=True)):
-        best = answers[0]
-        row = {
-            "id": index,
-            "question": text,
-            # The first object, as the benchmark has it; a tab in it would end a column.
-            "answer": " ||| ".join((best.name, best.predicate, best.objects[0])),
-            "score": round(best.score, 5),
-        }
-        if fits is not None:
-            row["fit"] = round(float(fits[place]), 5)
-            if fits[place] < least:
-                row["answer"] = " |||  ||| "
-        yield json.dumps(row, ensure_ascii=False) + "\n"
-
-
-def _answered(partial: Path, questions: Iterable[tuple[int, str]]) -> int:
-    """How many of the questions an interrupted call has answered; a half-written line is cut."""
-    if not partial.exists():
-        return 0
-    whole = partial.read_bytes()
-    whole = whole[: whole.rfind(b"\n") + 1]
-    rows = [json.loads(line) for line in whole.decode("utf-8").splitlines()]
-    for row, (index, text) in zip(rows, questions, strict=False):
-        if (row["id"], row["question"]) != (index, text):
-            raise ValueError(
-                f"{partial} holds answers to other questions (id {row['id']}): remove it, or "
-                "choose another --output"
-            )
-    with open(partial, "r+b") as file:
-        file.truncate(len(whole))
-    return len(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from typing import Any
 
 
@@ -53,3 +54,17 @@ def load_tokenizer(folder: str) -> Any:
         vocabulary = load_vocab(path)
     cased = any(len(t) > 1 and t.isascii() and t.isalpha() and t != t.lower() for t in vocabulary)
     return Tokenizer(vocabulary, do_lower_case=not cased)
+
+
+def model_fingerprint(name: str) -> str:
+    """SHA-256 of the files of a folder, its notes (.md) left out, or of an archive."""
+    from bert4kexue.checkpoints.places import find_checkpoint
+
+    path, digest = find_checkpoint(name), hashlib.sha256()
+    inside = sorted(path.iterdir()) if path.is_dir() else [path]
+    for each in inside:
+        if each.is_file() and each.suffix != ".md":
+            with open(each, "rb") as file:
+                content = hashlib.file_digest(file, "sha256").digest()
+            digest.update((each.name if path.is_dir() else "").encode() + b"\0" + content)
+    return digest.hexdigest()

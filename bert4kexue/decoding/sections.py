@@ -13,6 +13,7 @@ sections         each begins at a multiple of 64 bytes; one-dimensional, little-
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 import os
@@ -52,6 +53,14 @@ def write(
             file.write(b"\0" * (-file.tell() % _ALIGN))
             file.write(array.data)
         file.write(b"\0" * (-file.tell() % _ALIGN))
+
+
+def fingerprint(path: str | Path) -> str:
+    """SHA-256 of the header of a file of `write`, which holds the checksum of every section."""
+    with open(path, "rb") as file:
+        header = file.read(_HEADER.size)
+        count, note = _HEADER.unpack(header)[2], _HEADER.unpack(header)[4]
+        return hashlib.sha256(header + file.read(count * _ENTRY.size + note)).hexdigest()
 
 
 class MappedFile:

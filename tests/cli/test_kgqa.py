@@ -11,7 +11,7 @@ import pytest
 from _sources import ROOT
 from tiny_models import save_tiny_model
 
-from bert4kexue.cli import kgqa, main
+from bert4kexue.cli import main
 from bert4kexue.methods.kgclue import parse_answer, read_predictions
 
 FACTS = """\
@@ -159,42 +159,20 @@ def test_answers_are_facts_and_the_explanation_says_why(folder, capsys):
     assert "gain 2" in said
 
 
-def test_an_interrupted_run_over_a_file_goes_on(folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(kgqa, "KEPT", 2)
-    whole, again = tmp_path / "whole.json", tmp_path / "again.json"
-    questions = ["--no-lookahead", "--questions", folder / "questions.json"]
-    questions += ["--abstain-below", "-1000"]
-    assert predict(folder, *questions, "--output", whole) == 0
-    lines = whole.read_text(encoding="utf-8").splitlines(keepends=True)
-    assert len(lines) == 4
-    partial = tmp_path / "again.json.partial"
-    partial.write_text("".join(lines[:1]) + lines[1][:20], encoding="utf-8")
-    answered = []
-    real = kgqa._answer_lines
-    monkeypatch.setattr(
-        kgqa,
-        "_answer_lines",
-        lambda qa, chunk, *options: answered.extend(chunk) or real(qa, chunk, *options),
-    )
-    assert predict(folder, *questions, "--output", again) == 0
-    assert again.read_bytes() == whole.read_bytes()
-    assert [index for index, _ in answered] == [8, 9, 10], "what was whole is not asked again"
-    assert not partial.exists()
-    fits = [json.loads(line)["fit"] for line in lines]
+def test_answers_to_a_file_are_facts_and_say_how_they_fit(folder, tmp_path):
+    output = tmp_path / "answers.json"
+    questions = ["--no-lookahead", "--questions", folder / "questions.json", "--output", output]
+    assert predict(folder, *questions, "--abstain-below", "-1000") == 0
+    before = [json.loads(line) for line in output.read_text(encoding="utf-8").split("\n")[:-1]]
+    assert [row["id"] for row in before] == [7, 8, 9, 10]
+    fits = [row["fit"] for row in before]
     assert max(fits) < 0
-    questions[-1] = str(sum(fits) / 4)
-    assert predict(folder, *questions, "--output", again) == 0
-    for line, before in zip(again.read_text(encoding="utf-8").splitlines(), lines, strict=True):
-        row, old = json.loads(line), json.loads(before)
-        fits_too = row["fit"] >= float(questions[-1])
-        assert row["answer"] == (old["answer"] if fits_too else " |||  ||| ")
-    assert read_predictions(again)[7] in (
-        ("", "", ""),
-        parse_answer(json.loads(lines[0])["answer"]),
-    )
-    partial.write_text(lines[2], encoding="utf-8")
-    assert predict(folder, *questions, "--output", again) == 2
-    assert "holds answers to other questions" in capsys.readouterr().err
+    least = str(sum(fits) / 4)
+    assert predict(folder, *questions, "--overwrite", "--abstain-below", least) == 0
+    found = read_predictions(output)
+    for row in before:
+        fits_too = row["fit"] >= float(least)
+        assert found[row["id"]] == (parse_answer(row["answer"]) if fits_too else ("", "", ""))
 
 
 def test_scores_are_printed(folder, tmp_path, capsys):
