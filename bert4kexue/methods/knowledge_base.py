@@ -144,13 +144,38 @@ class KnowledgeBase:
         path = Path(path)
         order: Order = "spm"
         if path.is_dir():
-            manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-            path, order = path / TREE, manifest.get("order", order)
+            if not (path / MANIFEST).is_file():
+                raise FileNotFoundError(
+                    f"{path} holds no {MANIFEST}: give the folder that `bert4kexue kgqa build` "
+                    "wrote"
+                )
+            path, order = path / TREE, read_manifest(path / MANIFEST)["order"]
         return cls(PrefixTree.load(path, vocabulary=vocabulary_hash(tokenizer._token_dict)), order)
 
     def facts_of(self, number: int) -> dict[tuple[str, str, str], tuple[str, ...]]:
         """The same of key `number` of the tree, 0 to ``len(self) - 1``."""
         return _facts(self.tree.values_of(number))
+
+
+def read_manifest(path: str | Path) -> dict[str, Any]:
+    """What a folder's JSON file says of it; the order of a key's parts is S, P, M if not said.
+
+    Raises:
+        ValueError: no JSON object, or an order that is none.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}): write the folder again") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no JSON object: write the folder again")
+    found.setdefault("order", "spm")
+    if found["order"] not in list(_PLACES):
+        raise ValueError(
+            f"{path} has the order {found['order']!r}, not one of {', '.join(_PLACES)}: write the "
+            "folder again"
+        )
+    return found
 
 
 def _facts(texts: Iterable[str]) -> dict[tuple[str, str, str], tuple[str, ...]]:

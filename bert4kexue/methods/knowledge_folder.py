@@ -17,7 +17,7 @@ from typing import Any
 
 from bert4kexue._files import atomic_folder
 from bert4kexue.decoding import vocabulary_hash
-from bert4kexue.methods.knowledge_base import MANIFEST, TREE, Order
+from bert4kexue.methods.knowledge_base import MANIFEST, TREE, Order, read_manifest
 from bert4kexue.methods.knowledge_files import BuildReport, build_tree_file
 from bert4kexue.methods.question_files import begins_labelled, iter_questions
 
@@ -108,12 +108,11 @@ def check_orders(model: str | Path, knowledge: str | Path) -> None:
     Folders that say nothing of it are taken as S, P, M.
 
     Raises:
-        ValueError: the orders differ.
+        ValueError: the orders differ, or a file that says them is damaged.
     """
     found = []
     for path in (Path(model, MODEL_MARK), Path(knowledge, MANIFEST)):
-        text = path.read_text(encoding="utf-8") if path.is_file() else "{}"
-        found.append(json.loads(text).get("order", "spm"))
+        found.append(read_manifest(path)["order"] if path.is_file() else "spm")
     if found[0] != found[1]:
         raise ValueError(
             f"the model writes keys in the order {found[0]}, and the base holds them in the order "

@@ -173,6 +173,24 @@ def test_what_is_written_is_read_and_gone_on_with_whatever_it_holds(tmp_path_fac
     assert qa.asked == texts
 
 
+@pytest.mark.parametrize("content", ["[]", "{", '"a"', '{"order": "mps"}', '{"order": 5}'])
+@pytest.mark.parametrize("name", ["kb/knowledge.json", "model/kgqa.json"])
+def test_a_damaged_manifest_is_told_by_its_name(name, content, folder, capsys):
+    (folder / name).write_text(content, encoding="utf-8")
+    assert predict(folder, "谁") == 2
+    said = capsys.readouterr().err
+    assert f"{folder / name} " in said
+    assert "write the folder again" in said
+
+
+def test_a_folder_without_a_manifest_is_told(folder, capsys):
+    (folder / "kb" / "knowledge.json").unlink()
+    assert predict(folder, "谁") == 2
+    assert "holds no knowledge.json: give the folder that `bert4kexue kgqa build`" in (
+        capsys.readouterr().err
+    )
+
+
 def test_an_output_that_exists_is_replaced_only_if_asked(folder, capsys):
     path = written(folder / "questions.json", ROWS)
     (folder / "answers.json").write_text("mine", encoding="utf-8")
