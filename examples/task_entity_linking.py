@@ -1,6 +1,7 @@
 """Entity linking by generation: a mention in its context -> the name of the entity meant.
 
-    bert4kexue kgqa train --order smp --questions kgclue/train.json --output runs/smp
+    bert4kexue kgqa train --model pretrained/roformer_tiny_zh --order smp --steps 1200 \\
+        --questions kgclue/train.json --output runs/smp
     BERT4KEXUE_DATA=... python examples/task_entity_linking.py --model runs/smp/model
 
 As in GENRE (arXiv 2010.00904) the name is written token by token inside the prefix tree of all

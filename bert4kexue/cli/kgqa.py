@@ -14,7 +14,7 @@ from bert4kexue.cli.progress import progress
 
 _EPILOG = """\
 examples:
-  bert4kexue kgqa train --questions train.json --output run --steps 2000 --rewrites 5
+  bert4kexue kgqa train --model DIR --questions train.json --output run --steps 2000 --rewrites 5
   bert4kexue kgqa build facts.tsv --model DIR --output facts --workers 2
   bert4kexue kgqa predict --model DIR --knowledge facts 谁写了静夜思？
   bert4kexue kgqa predict --model DIR --knowledge facts --explain 谁写了静夜思？

@@ -12,7 +12,6 @@ from bert4kexue.cli.models import add_model_options, find_family, load_tokenizer
 from bert4kexue.cli.progress import train_with_bar
 from bert4kexue.text.lines import read_lines
 
-DEFAULT = "pretrained/roformer_tiny_zh"
 _EPILOG = """\
 Labelled questions are files of KgCLUE (JSON lines) or of NLPCC 2016; --questions may be given
 several times. Give the same command again after an interruption: it goes on from the last save. The
@@ -28,8 +27,7 @@ def add(actions: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_model_options(parser, required=False)
-    parser.set_defaults(model=DEFAULT)
+    add_model_options(parser)
     parser.add_argument(
         "--questions", action="append", required=True, metavar="FILE", help="labelled ones"
     )

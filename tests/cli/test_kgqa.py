@@ -229,6 +229,12 @@ def weights(folder):
         return {name: checkpoint.read(name).copy() for name in checkpoint.names()}
 
 
+def test_a_training_without_a_model_is_refused_as_the_other_commands_do(folder, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        give("train", "--questions", folder / "questions.json", "--output", tmp_path, "--steps", 1)
+    assert "required: --model" in capsys.readouterr().err
+
+
 def test_a_model_is_trained_and_goes_on_where_it_was_interrupted(folder, tmp_path, monkeypatch):
     import numpy as np
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from _hostile import hostile_questions
 from tiny_models import scattered_model, tiny_tokenizer
 
 from bert4kexue.methods.kgclue import parse_answer, read_questions
@@ -20,47 +21,6 @@ TRIPLES = [
     ("静夜思", "国籍", "很好"),
     ("龘", "作者", "甲"),
 ]
-SPANS = [  # of code points: other scripts, controls, private and unassigned ones
-    *((0, 32), (32, 127), (127, 160), (0x300, 0x370), (0x370, 0x600), (0x600, 0x700)),
-    *((0x900, 0x980), (0xE00, 0xE80), (0x3040, 0x3100), (0xAC00, 0xAD00), (0x4E00, 0x9FFF)),
-    *((0xD800, 0xE000), (0xE000, 0xE100), (0xFE00, 0xFE10), (0xFFF0, 0x10000), (0x1F300, 0x1F700)),
-    *((0x20000, 0x20100), (0x10FFF0, 0x110000)),
-]
-SAID = [
-    "",
-    " ",
-    "\x00",
-    "'; DROP TABLE facts; --",
-    '" OR 1=1 /*',
-    "[SEP]",
-    "[CLS][MASK][PAD][UNK]",
-    "静夜思的作者是谁",
-    "李白（唐代诗人）的职业",
-    "（）））（",
-    "谁" * 10_000,
-    "\u202e静夜思\u202c\u200b",
-    "../../etc/passwd",
-    "<question id=1>\t甲 ||| 乙",
-    '{"question": 1}',
-    "\ufeff\r\n\t\v",
-]
-
-
-def hostile_questions(count, seed=0):
-    """Questions from the list, random ones of every script, and mixtures."""
-    rng = np.random.default_rng(seed)
-
-    def random_text():
-        first, last = SPANS[rng.integers(len(SPANS))]
-        size = 10_000 if rng.random() < 0.002 else int(rng.integers(0, 40))
-        return "".join(map(chr, rng.integers(first, last, size).tolist()))
-
-    questions = list(SAID)
-    while len(questions) < count:
-        parts = [SAID[rng.integers(len(SAID))] if rng.random() < 0.3 else random_text()]
-        parts += [random_text() for _ in range(int(rng.integers(0, 3)))]
-        questions.append("".join(parts))
-    return questions[:count]
 
 
 def ask_all(count, **options):
@@ -185,7 +145,9 @@ def test_an_empty_base_is_told(tmp_path):
         build_tree_file(tmp_path / "facts.tsv", tmp_path / "tree", tiny_tokenizer())
 
 
-def test_a_model_that_gives_every_allowed_token_no_probability_still_answers():
+@pytest.mark.parametrize("in_graph", [True, False])
+@pytest.mark.parametrize("lookahead", [True, False])
+def test_a_model_that_gives_every_allowed_token_no_probability_still_answers(lookahead, in_graph):
     tokenizer = tiny_tokenizer()
     knowledge = KnowledgeBase.build(TRIPLES, tokenizer)
     model = scattered_model(application="unilm", with_mlm="linear")
@@ -194,9 +156,10 @@ def test_a_model_that_gives_every_allowed_token_no_probability_still_answers():
     values = np.full(bias.shape, -1e4, np.float32)
     values[tokenizer._token_dict["[PAD]"]] = 1e4  # the model wants what the tree never allows
     bias.assign(values)
-    answers = KnowledgeQA(model, tokenizer, knowledge, lookahead=True).answer("谁", 9)
+    options = {"lookahead": lookahead, "in_graph": in_graph}
+    answers = KnowledgeQA(model, tokenizer, knowledge, **options).answer("谁", 9)
     assert len(answers) == 7
-    assert sum(np.exp(each.score) for each in answers) > 0
+    assert sum(np.exp(each.score) for each in answers) == pytest.approx(1, abs=1e-5)
 
 
 def _names(model):

@@ -9,6 +9,7 @@ import textwrap
 import keras
 import numpy as np
 import pytest
+from _hostile import hostile_questions
 from tiny_models import scattered_model, tiny_tokenizer
 
 from bert4kexue.decoding import PrefixTree
@@ -119,6 +120,32 @@ def test_a_process_with_tensorflow_alone_answers_as_python(model, base, tmp_path
                 assert one[4] == pytest.approx(other.score, abs=1e-4)
     assert any(len(answers) > 5 for answers in expected)  # two facts of one key
     assert found["rows_of_none"] == 0
+
+
+def test_the_exported_graph_answers_hundreds_of_hostile_questions_as_python(model, base, tmp_path):
+    import tensorflow as tf
+
+    tokenizer, questions = tiny_tokenizer(), hostile_questions(300, seed=1)
+    # The tokenizers agree on what UTF-8 can write.
+    questions = [text.encode("utf-8", "replace").decode("utf-8") for text in questions]
+    task = knowledge_answers(model, tokenizer, base, top=3, maxlen=MAXLEN)
+    path = export_service({"answers": task}, tmp_path / "kb", tokenizer=tokenizer, maxlen=MAXLEN)
+    serve = tf.saved_model.load(str(path)).signatures["answers_text"]
+    qa = KnowledgeQA(model, tokenizer, base, lookahead=True, maxlen=MAXLEN, batch_size=100)
+    for start in range(0, len(questions), 100):
+        several = questions[start : start + 100]
+        found = {name: x.numpy() for name, x in serve(text=tf.constant(several)).items()}
+        assert not np.isnan(found["scores"]).any()
+        for row, answers in enumerate(qa.answer_batch(several, 3)):
+            text = several[row][:40]
+            served = _answers(found, row)
+            expected = {each[:3]: each for each in answers}
+            assert len(served) == len(answers) >= 3, text
+            for *fact, objects, score in served:
+                each = expected[tuple(part.decode("utf-8") for part in fact)]
+                objects = [value.decode("utf-8") for value in objects]
+                assert objects[: len(each.objects)] == list(each.objects), text
+                assert score == pytest.approx(each.score, abs=1e-4), text
 
 
 def test_a_fact_with_several_keys_is_served_once(model, tmp_path):
