@@ -11,7 +11,7 @@ import pytest
 from _sources import ROOT
 from tiny_models import save_tiny_model
 
-from bert4kexue.cli import main
+from bert4kexue.cli import kgqa_train, main
 from bert4kexue.methods.kgclue import parse_answer, read_predictions
 
 FACTS = """\
@@ -307,6 +307,8 @@ def test_an_answer_by_another_name_of_its_subject_is_not_refused(folder, tmp_pat
         ("", "is empty"),
         ('{"question": "谁", "answer": "甲 ||| 乙"}', "no question follows the format"),
         ("[1]", "needs an object with `question`"),
+        ('{"question": 5, "answer": "甲 ||| 乙 ||| 丙"}', "needs an object with `question`"),
+        ('{"question": null, "answer": "甲 ||| 乙 ||| 丙"}', "needs an object with `question`"),
     ],
 )
 def test_questions_that_cannot_be_trained_on_are_told(content, told, folder, tmp_path, capsys):
@@ -331,4 +333,13 @@ def test_settings_that_make_no_sense_are_told_before_anything_is_written(folder,
     (tmp_path / "names.txt").write_text("\n \n", encoding="utf-8")
     assert train(folder, run, "--names", tmp_path / "names.txt") == 2
     assert "holds no name" in capsys.readouterr().err
+    (tmp_path / "names.txt").write_text("李白和静夜思", encoding="gb18030")
+    assert train(folder, run, "--names", tmp_path / "names.txt") == 2
+    assert "names.txt is not UTF-8" in capsys.readouterr().err
     assert not run.exists()
+
+
+def test_a_name_ends_with_its_line_alone(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text("李\u2028白\n静\x85夜\r\n", encoding="utf-8", newline="")
+    assert kgqa_train._names(str(path)) == ["李\u2028白", "静\x85夜"]
