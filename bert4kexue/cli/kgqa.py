@@ -90,15 +90,15 @@ def run_build(options: argparse.Namespace) -> int:
         print(f"{count:,} lines rejected: it {reason}", file=sys.stderr)
     if report.without_fact:
         print(
-            f"{len(report.without_fact):,} questions gave no fact, all told in "
+            f"questions without a fact: {len(report.without_fact):,}, all told in "
             f"{output / 'knowledge.json'}; the first: {report.without_fact[0]}",
             file=sys.stderr,
         )
     if report.shared:
         print(
-            f"{report.shared:,} keys lead to more than one fact, which are answered together: the "
-            "vocabulary does not tell their names apart ([UNK], letter case), or a name is that "
-            "of several subjects",
+            f"keys that lead to more than one fact: {report.shared:,}. The vocabulary does not "
+            "tell their names apart ([UNK], letter case), or a name is that of several "
+            "subjects: such facts are answered together",
             file=sys.stderr,
         )
     print(f"{output}: {report.keys:,} keys of {report.lines:,} lines")

@@ -94,8 +94,8 @@ def test_a_build_says_what_is_answered_together_and_what_gave_no_fact(folder, tm
     words = ["--model", folder / "model", "--output"]
     assert give("build", source, *words, kb) == 0
     said = capsys.readouterr().err
-    assert "1 keys lead to more than one fact" in said
-    assert "1 questions gave no fact" in said
+    assert "keys that lead to more than one fact: 1." in said
+    assert "questions without a fact: 1," in said
     assert "the first: line 2 of questions.json: an answer is" in said
     manifest = json.loads((kb / "knowledge.json").read_text(encoding="utf-8"))
     assert manifest["keys_of_several_facts"] == 1
