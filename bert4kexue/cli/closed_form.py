@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from bert4kexue.cli.models import add_model_options, find_family, load_tokenizer
+from bert4kexue.text.lines import read_lines
 
 _EPILOG = """\
 A text file is UTF-8 with one row a line: the text, a tab, its label (predict needs no label).
@@ -157,8 +157,7 @@ def _shrinkage(text: str) -> Any:
 
 
 def _lines(path: str) -> list[str]:
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    lines = [line for line in lines if line.strip()]
+    lines = [line for line in read_lines(path) if line.strip()]
     if not lines:
         raise ValueError(f"{path} holds no row: it needs one a line")
     return lines

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bert4kexue.text.lines import read_lines
+
 _EPILOG = """\
 Data are an .npy array, a row a sample, or a .txt file in UTF-8, a text a line.
 
@@ -169,8 +171,7 @@ def _read(path: str) -> Any:
     import numpy as np
 
     if path.endswith(".txt"):
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-        texts = [line.strip() for line in lines if line.strip()]
+        texts = [line.strip() for line in read_lines(path) if line.strip()]
         if not texts:
             raise ValueError(f"{path} holds no text: it needs one a line")
         return texts

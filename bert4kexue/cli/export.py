@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bert4kexue.cli.models import find_family, load_tokenizer
+from bert4kexue.text.lines import read_lines
 
 _HEADS: dict[str, dict[str, Any]] = {
     "hidden": {},
@@ -174,14 +175,7 @@ def _sentences(path: str | None) -> list[str]:
     """The lines of a file that are not empty; none where no file is named."""
     if path is None:
         return []
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"--sentences {path} is not UTF-8 (byte {error.object[error.start]:#04x} at "
-            f"{error.start}): convert it, for instance with iconv -f GB18030 -t UTF-8"
-        ) from error
-    found = [line for line in text.splitlines() if line.strip()]
+    found = [line for line in read_lines(path) if line.strip()]
     if not found:
         raise ValueError(f"--sentences {path} has no line with text: write one sentence a line")
     return found

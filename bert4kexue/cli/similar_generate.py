@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     texts = [
         text
         for one in options.text
-        for text in (sys.stdin.read().splitlines() if one == "-" else [one])
+        for text in (sys.stdin.read().split("\n") if one == "-" else [one])
         if text.strip()
     ]
     family = find_family(options)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from bert4kexue.cli.models import add_model_options
+from bert4kexue.text.lines import read_lines
 
 _EPILOG = """\
 examples:
@@ -126,7 +127,7 @@ def index(options: argparse.Namespace) -> int:
     from bert4kexue.methods.vector_index import VectorIndex, recall
 
     output = Path(options.output)
-    sentences = _sentences(Path(options.corpus).read_text(encoding="utf-8"))
+    sentences = _sentences(read_lines(options.corpus))
     if not sentences:
         raise ValueError(f"{options.corpus} holds no sentence: it needs one a line")
     output.mkdir(parents=True, exist_ok=True)
@@ -156,7 +157,7 @@ def index(options: argparse.Namespace) -> int:
 def search(options: argparse.Namespace) -> int:
     """Print every query's neighbours."""
     if options.corpus:
-        corpus = _sentences(Path(options.corpus).read_text(encoding="utf-8"))
+        corpus = _sentences(read_lines(options.corpus))
         if not corpus:
             raise ValueError(f"{options.corpus} holds no sentence: it needs one a line")
     else:
@@ -167,7 +168,7 @@ def search(options: argparse.Namespace) -> int:
     queries = [
         sentence
         for query in options.query
-        for sentence in (_sentences(sys.stdin.read()) if query == "-" else [query])
+        for sentence in (_sentences(sys.stdin) if query == "-" else [query])
     ]
     from bert4kexue.methods.vector_index import VectorIndex
 
@@ -200,5 +201,5 @@ def _lines(path: Path) -> int:
         return sum(1 for _ in file)
 
 
-def _sentences(text: str) -> Sequence[str]:
-    return [line.strip() for line in text.splitlines() if line.strip()]
+def _sentences(lines: Iterable[str]) -> Sequence[str]:
+    return [line.strip() for line in lines if line.strip()]

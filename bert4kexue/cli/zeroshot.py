@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from bert4kexue.cli import zeroshot_table
 from bert4kexue.cli.models import add_model_options, find_family, load_tokenizer
+from bert4kexue.text.lines import read_lines
 
 _EPILOG = """\
 examples:
@@ -233,14 +233,13 @@ def _texts(given: list[str]) -> list[str]:
     return [
         text
         for one in given
-        for text in (sys.stdin.read().splitlines() if one == "-" else [one])
+        for text in (sys.stdin.read().split("\n") if one == "-" else [one])
         if text.strip()
     ]
 
 
 def _columns(path: str, count: int) -> list[list[str]]:
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    rows = [line.split("\t") for line in lines if line.strip()]
+    rows = [line.split("\t") for line in read_lines(path) if line.strip()]
     bad = [i for i, row in enumerate(rows, 1) if len(row) != count]
     if bad or not rows:
         raise ValueError(

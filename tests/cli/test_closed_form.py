@@ -74,6 +74,7 @@ def test_texts_go_through_the_checkpoint(tmp_path, capsys):
     tokens += [f"[unused{k}]" for k in range(30 - len(tokens))]
     (folder / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
     texts = ["".join(RANDOM.choice(characters, 5)) + "好坏"[i % 2] for i in range(40)]
+    texts[7] = "今天\u2028天气好"  # ends no line
     labelled = tmp_path / "rows.tsv"
     lines = [f"{text}\t{i % 2}" for i, text in enumerate(texts)]
     labelled.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -84,7 +85,8 @@ def test_texts_go_through_the_checkpoint(tmp_path, capsys):
     assert main(["closed-form", "eval", "--head", head, *source]) == 0
     assert "rows 40" in capsys.readouterr().out
     assert main(["closed-form", "predict", "--head", head, *source]) == 0
-    assert [row.split("\t")[2] for row in capsys.readouterr().out.splitlines()] == texts
+    rows = capsys.readouterr().out.removesuffix("\n").split("\n")
+    assert [row.split("\t")[2] for row in rows] == texts
 
 
 def test_mistakes_are_one_line(tmp_path, capsys):

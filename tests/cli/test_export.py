@@ -143,7 +143,7 @@ def test_sentences_that_are_not_utf8_are_named(folder, tmp_path, capsys):
     (tmp_path / "gbk.txt").write_bytes("今天".encode("gb18030"))
     assert export(folder, tmp_path / "m", "--sentences", str(tmp_path / "gbk.txt")) == 2
     error = capsys.readouterr().err
-    assert re.search(r"gbk\.txt is not UTF-8 \(byte 0xbd at 0\): convert it.*iconv", error)
+    assert re.search(r"line 1 of .*gbk\.txt is not UTF-8 \(byte 0xbd\): convert.*iconv", error)
     assert not (tmp_path / "m").exists()
 
 
