@@ -64,6 +64,7 @@ def load_vocab(
 
     Raises:
         KeyError: a token of `startswith` is not in the file.
+        ValueError: the file has another encoding.
 
     Example:
         >>> token_dict, keep_tokens = load_vocab(
@@ -71,11 +72,17 @@ def load_vocab(
         ... )  # doctest: +SKIP
     """
     token_dict: dict[str, int] = {}
-    with open(dict_path, encoding=encoding) as lines:
-        for line in lines:
-            fields = line.split(maxsplit=1)
-            token = fields[0] if fields else ""
-            token_dict[token] = len(token_dict)
+    try:
+        with open(dict_path, encoding=encoding) as lines:
+            for line in lines:
+                fields = line.split(maxsplit=1)
+                token = fields[0] if fields else ""
+                token_dict[token] = len(token_dict)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{os.fspath(dict_path)} is not {encoding} ({error.reason}): name its encoding, or "
+            "convert it, for instance with iconv -f GB18030 -t UTF-8"
+        ) from None
     return _simplify(token_dict, startswith or (), dict_path) if simplified else token_dict
 
 

@@ -96,6 +96,14 @@ def test_vocabulary_files_round_trip(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["vocab.txt"]
 
 
+def test_a_vocabulary_in_another_encoding_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "vocab.txt"
+    path.write_text("[PAD]\n中国\n", encoding="gb18030")
+    with pytest.raises(ValueError, match=r"vocab\.txt is not utf-8 .*iconv"):
+        load_vocab(path)
+    assert load_vocab(path, encoding="gb18030") == {"[PAD]": 0, "中国": 1}
+
+
 def test_a_vocabulary_that_no_file_can_hold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="id 2 where 1 is due"):
         save_vocab(tmp_path / "vocab.txt", {"a": 0, "b": 2})
