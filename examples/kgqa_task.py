@@ -15,7 +15,12 @@ import numpy as np
 from bert4kexue.methods.kgclue import LabelledQuestion, Triple, scores, write_submission
 from bert4kexue.methods.knowledge_base import KnowledgeBase
 from bert4kexue.methods.knowledge_qa import KnowledgeQA
-from bert4kexue.methods.knowledge_training import as_questions, rewritten, training_rows
+from bert4kexue.methods.knowledge_training import (
+    as_questions,
+    rewritten,
+    subject_pieces,
+    training_rows,
+)
 from bert4kexue.models import build_transformer_model
 from bert4kexue.models.pretraining import build_pretrainer
 from bert4kexue.tokenizers import Tokenizer
@@ -61,7 +66,8 @@ class Task:
         keras.utils.set_random_seed(1)
         self.options, self.valid = options, list(valid)[: options.limit]
         self.tokenizer = Tokenizer(options.model / "vocab.txt", do_lower_case=True)
-        questions = rewritten(as_questions(train), options.rewrites, seed=1)
+        pieces = subject_pieces(self.tokenizer)
+        questions = rewritten(as_questions(train), options.rewrites, seed=1, pieces=pieces)
         special = Special.of(self.tokenizer)
         rows, _ = training_rows(questions, self.tokenizer, length=MAXLEN)
         self.plan = Plan(Continuations(rows, special), options.tokens, MAXLEN, [1])

@@ -70,6 +70,7 @@ def run(options: argparse.Namespace) -> int:
         KnowledgeTraining,
         as_questions,
         rewritten,
+        subject_pieces,
         training_run,
     )
 
@@ -83,8 +84,10 @@ def run(options: argparse.Namespace) -> int:
     if not labelled:
         raise ValueError(f"{', '.join(options.questions)}: no question follows the format")
     names = _names(options.names)
-    questions = rewritten(as_questions(labelled), options.rewrites, options.seed, names)
     tokenizer = load_tokenizer(options.model)
+    questions = rewritten(
+        as_questions(labelled), options.rewrites, options.seed, names, subject_pieces(tokenizer)
+    )
     family = find_family(options)
     import keras
 

@@ -40,22 +40,40 @@ def as_questions(questions: Iterable[LabelledQuestion]) -> list[Question]:
 
 
 def rewritten(
-    questions: Sequence[Question], times: int, seed: int, names: Sequence[str] = ()
+    questions: Sequence[Question],
+    times: int,
+    seed: int,
+    names: Sequence[str] = (),
+    pieces: Sequence[str] = (),
 ) -> list[Question]:
     """The questions, and each of them `times` more with its subject swapped.
+
+    Two in five of the swapped subjects are random pieces: a model copies only tokens that it was
+    made to copy, and rare ones stand in few names.
 
     Args:
         questions: what is trained on.
         times: copies of each.
         seed: of what is drawn.
         names: further subjects, such as names of people and places.
+        pieces: that random subjects are made of (`subject_pieces`); the questions' ideographs when
+            there are none.
     """
     if times < 0:
         raise ValueError(f"rewrites must be 0 or more, got {times}")
-    writer = QuestionWriter(questions, [*names] if names else ())
+    writer = QuestionWriter(
+        questions, [*names] if names else (), characters=pieces, noise=0.4, quoted=0.1
+    )
     rng = np.random.default_rng([seed, 5])
     copies = (writer.write(question, rng) for _ in range(times) for question in questions)
     return [*questions, *copies]
+
+
+def subject_pieces(tokenizer: Any) -> list[str]:
+    """The tokens of a vocabulary that names are made of, without `##`: letters, digits,
+    ideographs."""
+    pieces = (token.removeprefix("##") for token in tokenizer._token_dict)
+    return sorted({piece for piece in pieces if piece.isalnum()})
 
 
 def training_rows(

@@ -43,7 +43,11 @@ class QuestionWriter:
             when there are none.
         titles: texts whose fragments serve as subjects and meanings; the questions when there are
             none.
-        characters: for subjects that mean nothing; those of the questions when there are none.
+        characters: that subjects which mean nothing are made of, or longer pieces; those of the
+            questions when there are none.
+        noise: share of the swapped subjects that mean nothing.
+        quoted: share of the swapped subjects that the question holds in 《》. Every other key holds
+            these as well: names of works are written both ways, and the knowledge base decides.
     """
 
     def __init__(
@@ -52,7 +56,13 @@ class QuestionWriter:
         names: Sequence[str] = (),
         titles: Sequence[str] = (),
         characters: Sequence[str] = (),
+        *,
+        noise: float = 0.2,
+        quoted: float = 0.0,
     ) -> None:
+        if not (0 <= noise <= 1 and 0 <= quoted <= 1):
+            raise ValueError(f"noise={noise} and quoted={quoted} are shares, 0 to 1")
+        self.noise, self.quoted = noise, quoted
         self.questions = list(questions)
         self.names = names or [q.subject for q in self.questions]
         self.titles = titles or [q.question for q in self.questions]
@@ -75,11 +85,12 @@ class QuestionWriter:
     def subject(self, rng: np.random.Generator) -> str:
         """A subject from anywhere."""
         kind = rng.random()
-        if kind < 0.35:
+        known = 1 - self.noise
+        if kind < 7 / 16 * known:
             return self.questions[int(rng.integers(len(self.questions)))].subject
-        if kind < 0.60:
+        if kind < 12 / 16 * known:
             return _one_of(self.names, rng)
-        if kind < 0.80:
+        if kind < known:
             return self._fragment(2, 10, rng) or self._noise(2, 4, rng)
         return self._noise(2, 6, rng)
 
@@ -120,4 +131,9 @@ class QuestionWriter:
                 # One in four is not said: then the tree decides, and the model must allow it.
                 if rng.random() < 0.75:
                     mentioned = _one_of(MENTIONS, rng).format(s=subject, m=meaning)
+            elif self.quoted and rng.random() < self.quoted:
+                if not before.endswith("《"):
+                    mentioned = f"《{subject}》"
+                if rng.random() < 0.5:
+                    subject = f"《{subject}》"
         return Question(before + mentioned + after, subject, predicate, meaning)

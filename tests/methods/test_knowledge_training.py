@@ -12,9 +12,11 @@ from bert4kexue.methods.knowledge_training import (
     KnowledgeTraining,
     as_questions,
     rewritten,
+    subject_pieces,
     training_rows,
     training_run,
 )
+from bert4kexue.methods.question_rewriting import QuestionWriter
 from bert4kexue.training.objectives import Continuations
 from bert4kexue.training.special import Special
 
@@ -74,6 +76,31 @@ def test_rewritten_copies_follow_the_questions_and_keep_to_the_seed():
     assert all(q.subject in q.question for q in found)
     with pytest.raises(ValueError, match="rewrites must be 0 or more"):
         rewritten(questions, -1, seed=7)
+
+
+def test_random_subjects_are_of_the_vocabularys_pieces():
+    tokenizer = tiny_tokenizer()
+    pieces = subject_pieces(tokenizer)
+    assert all(piece.isalnum() for piece in pieces)
+    assert {"诗", "人"} <= set(pieces)
+    assert not {"[CLS]", "##", "（"} & set(pieces)
+    questions = as_questions(LABELLED)
+    found = rewritten(questions, 400, seed=7, names=["法师"], pieces=["酞", "蜓"])[2:]
+    random = [q for q in found if set(q.subject.strip("《》")) <= {"酞", "蜓"}]
+    swapped = [q for q in found if q.subject not in {q.subject for q in questions}]
+    assert len(random) / len(found) == pytest.approx(0.65 * 0.4, abs=0.05)
+    assert len(random) < len(swapped)
+
+
+def test_names_in_quotes_are_keys_with_and_without_them():
+    found = rewritten(as_questions(LABELLED), 400, seed=7, names=["法师"])[2:]
+    quoted = [q for q in found if f"《{q.subject.strip('《》')}》" in q.question and not q.meaning]
+    kept = sum(q.subject.startswith("《") for q in quoted)
+    assert len(quoted) > 20
+    assert kept / len(quoted) == pytest.approx(0.5, abs=0.15)
+    assert all(q.subject in q.question for q in found)
+    with pytest.raises(ValueError, match=r"noise=2 and quoted=0\.0 are shares"):
+        QuestionWriter(as_questions(LABELLED), noise=2)
 
 
 def test_orders_that_are_none_are_refused():
