@@ -5,8 +5,8 @@
 writes the training files and the facts of `kgqa_sets.py`, trains a model of either order where
 there is none yet, builds the knowledge bases, answers the measured questions by every system, and
 scores. Everything is kept in the folder, an answered set of questions too: the command goes on
-where it was interrupted. Runs of `kgqa train` made elsewhere are taken from `spm/first`,
-`spm/second`, `smp/first` and `smp/second`.
+where it was interrupted. Runs of `kgqa train` made elsewhere are taken from `spm/first`, `spm`,
+`smp/first` and `smp`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ BASE = "pretrained/roformer_tiny_zh"
 SOME = 500
 #: Options of `kgqa train`: of the run, and of the one that goes on from it.
 FIRST_RUN = {"steps": 1200, "tokens": 16384, "rate": 1e-3, "seed": 1}
-SECOND_RUN = {"steps": 300, "tokens": 8192, "rate": 4e-4, "seed": 2}
+SECOND_RUN = {"steps": 300, "tokens": 8192, "rate": 4e-4, "seed": 3}
 
 
 # --- files, models, bases -----------------------------------------------------------------------
@@ -70,22 +70,18 @@ def prepare(folder: Path, root: Path, others: int) -> None:
     os.replace(partial, folder / "facts.tsv")
 
 
-def train(folder: Path, order: str, base: str) -> Path:
-    """The model of an order, the mean of a run's weights and a second one's that goes on from it;
-    trained if there is none."""
-    output, first, second = (folder / order / part for part in ("model", "first", "second"))
-    if _has_model(output):
-        return output
-    for model, run, options in ((base, first, FIRST_RUN), (first / "model", second, SECOND_RUN)):
-        if not _has_model(run / "model"):
+def train(folder: Path, order: str, base: str) -> None:
+    """Train the model of an order, if there is none: a run, and one that goes on from it."""
+    run = folder / order
+    steps = ((base, run / "first", FIRST_RUN), (run / "first" / "model", run, SECOND_RUN))
+    for model, output, options in steps:
+        if not _has_model(run / "model") and not _has_model(output / "model"):
             give(
                 *("kgqa", "train", "--model", model, "--questions", folder / "train.json"),
                 *("--names", folder / "names.txt", "--rewrites", 9, "--order", order),
-                *("--length", 64, "--dropout", 0.1, "--dtype", "float16", "--output", run),
+                *("--length", 64, "--dropout", 0.1, "--dtype", "float16", "--output", output),
                 *(word for name, value in options.items() for word in (f"--{name}", value)),
             )
-    give("average", first / "model", second / "model", "--output", output)
-    return output
 
 
 def _has_model(folder: Path) -> bool:
@@ -96,8 +92,8 @@ def training_of(folder: Path) -> str:
     """The size of a trained model, and the steps of its two runs with their last losses."""
     config = json.loads((folder / "model" / "bert_config.json").read_text(encoding="utf-8"))
     told = [f"{config['num_hidden_layers']} layers, width {config['hidden_size']}"]
-    for name in ("first", "second"):
-        lines = (folder / name / "loss.csv").read_text(encoding="utf-8").splitlines()[1:]
+    for run in (folder / "first", folder):
+        lines = (run / "loss.csv").read_text(encoding="utf-8").splitlines()[1:]
         losses = [float(line.split(",")[-1]) for line in lines[-max(1, len(lines) // 6) :]]
         steps = int(lines[-1].split(",")[0])
         told.append(f"{steps:,} steps to a loss of {sum(losses) / len(losses):.2f}")

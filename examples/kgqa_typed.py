@@ -74,7 +74,8 @@ def area(inside: Sequence[float], outside: Sequence[float]) -> float:
 
 def robust_text(found: dict) -> list[str]:
     """The part of the page about what users type."""
-    inside, outside = (np.array(part) for part in found["fits"])
+    halves = [[np.array(part[half::2]) for part in found["fits"]] for half in (0, 1)]
+    (inside, outside), (asked, unknown) = halves
     thresholds = sorted([*inside, *outside])
     right = [((inside >= t).mean() + (outside < t).mean()) / 2 for t in thresholds]
     best = thresholds[int(np.argmax(right))]
@@ -96,8 +97,9 @@ def robust_text(found: dict) -> list[str]:
         "Abstention: the same questions, and the same with a subject that is not in the base. The",
         "area under the ROC curve by which the two are told apart is",
         f"{found['auc_fit']:.3f} for `fit` and {found['auc_score']:.3f} for the answer's score;",
-        f"at the best threshold, a fit of {best:.1f}, {100 * (inside >= best).mean():.1f} % of the",
-        f"former are answered and {100 * (outside < best).mean():.1f} % of the latter refused.",
+        f"at a fit of {best:.1f}, the threshold that is best on one half of the questions,",
+        f"{100 * (asked >= best).mean():.1f} % of the former are answered and",
+        f"{100 * (unknown < best).mean():.1f} % of the latter refused in the other half.",
         "",
     ]
     return text

@@ -206,6 +206,8 @@ PAGE = """# Entity linking by generation
 
     python examples/task_entity_linking.py --model DIR --page docs/results/entity_linking.md
 
+with the model that writes S, M, P of [knowledge_qa.md](knowledge_qa.md) in DIR.
+
 A mention in its context -> the name of the entity meant, written token by token inside the prefix
 tree of all names, `S [SEP] M [SEP]` (as GENRE does, arXiv 2010.00904). The contexts are the
 questions of KgCLUE's dev file, on which nothing was trained; the names are those of KgCLUE's and
