@@ -49,7 +49,7 @@ def add(actions: Any) -> None:
         type=float,
         metavar="FIT",
         help="no answer where the best fact fits less: the log-probability that the model, free of "
-        "the base, writes its subject and predicate. It depends on the model; -13.9 was best for "
+        "the base, writes its subject and predicate. It depends on the model; -19.2 was best for "
         "that of docs/results/knowledge_qa.md, on questions of KgCLUE with and without a fact",
     )
     parser.add_argument(
