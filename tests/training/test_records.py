@@ -298,7 +298,7 @@ def test_other_settings_are_refused_only_where_there_are_shards(corpus, vocabula
     with pytest.raises(ValueError, match="characters must be 1 or more, got 0"):
         prepare(corpus, vocabulary, folder, characters=0)
     (tmp_path / "bytes.txt").write_bytes(b"\xff\n")
-    with pytest.raises(UnicodeDecodeError):
+    with pytest.raises(ValueError, match=r"bytes\.txt is not utf-8"):
         prepare(corpus, tmp_path / "bytes.txt", folder, workers=2)
     assert not folder.exists()
     with pytest.raises(ValueError, match="the vocabulary has neither"):
