@@ -120,8 +120,9 @@ test-jax: .venv-jax/.test
 	XLA_FLAGS="$(XLA_TEST_FLAGS)" KERAS_BACKEND=jax \
 		.venv-jax/bin/python $(PYTEST) -m "not long" $(BACKEND_TESTS)
 
+# One thread for each process: on two cores two of them take a quarter of the time that four do.
 test-torch: .venv-torch/.test
-	KERAS_BACKEND=torch .venv-torch/bin/python $(PYTEST) -m "not long" $(BACKEND_TESTS)
+	OMP_NUM_THREADS=1 KERAS_BACKEND=torch .venv-torch/bin/python $(PYTEST) -m "not long" $(BACKEND_TESTS)
 
 test-formats: .venv-formats/.test
 	KERAS_BACKEND=tensorflow .venv-formats/bin/python $(PYTEST) -m "not long" $(FORMAT_TESTS)
