@@ -20,8 +20,9 @@ import numpy as np
 
 from bert4kexue.cli.models import load_tokenizer
 from bert4kexue.decoding.lookahead import lcs_lengths
-from bert4kexue.methods.kgclue import LabelledQuestion, Triple, normalized
+from bert4kexue.methods.kgclue import normalized
 from bert4kexue.methods.knowledge_base import split_meaning
+from bert4kexue.methods.question_files import LabelledQuestion, Triple
 from bert4kexue.methods.sentence_encoder import SentenceEncoder
 from bert4kexue.models import build_transformer_model
 

@@ -10,7 +10,8 @@ import numpy as np
 from kgqa_systems import SYSTEMS, System
 from pictures import pyplot
 
-from bert4kexue.methods.kgclue import LabelledQuestion, Triple, f1, normalized
+from bert4kexue.methods.kgclue import f1, normalized
+from bert4kexue.methods.question_files import LabelledQuestion, Triple
 
 FIRST = "KgCLUE dev, the first questions"
 KINDS = ("all", "literal", "not literal")

@@ -31,13 +31,9 @@ from kgqa_typed import robust, robust_text
 from pictures import pyplot
 
 from bert4kexue.cli import main as bert4kexue
-from bert4kexue.methods.kgclue import (
-    LabelledQuestion,
-    Triple,
-    read_predictions,
-    write_submission,
-)
+from bert4kexue.methods.kgclue import read_predictions, write_submission
 from bert4kexue.methods.knowledge_base import TREE
+from bert4kexue.methods.question_files import LabelledQuestion, Triple
 
 BASE = "pretrained/roformer_tiny_zh"
 SOME = 500

@@ -23,8 +23,8 @@ import numpy as np
 import ship_sets
 
 from bert4kexue.decoding.lookahead import lcs_lengths
-from bert4kexue.methods.kgclue import LabelledQuestion, read_questions
 from bert4kexue.methods.knowledge_base import split_meaning
+from bert4kexue.methods.question_files import LabelledQuestion, read_questions
 
 LIKE, DRAWN, NAMESAKES, OTHERS = 4, 4, 0.2, 200_000
 

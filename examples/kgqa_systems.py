@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bert4kexue.cli.models import load_tokenizer
-from bert4kexue.methods.kgclue import Triple
 from bert4kexue.methods.knowledge_base import KnowledgeBase
 from bert4kexue.methods.knowledge_qa import KnowledgeQA
+from bert4kexue.methods.question_files import Triple
 from bert4kexue.models import build_transformer_model
 from bert4kexue.models.generation import Generator
 

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from bert4kexue.methods.kgclue import LabelledQuestion, Triple, scores, write_submission
+from bert4kexue.methods.kgclue import scores, write_submission
 from bert4kexue.methods.knowledge_base import KnowledgeBase
 from bert4kexue.methods.knowledge_qa import KnowledgeQA
 from bert4kexue.methods.knowledge_training import (
@@ -21,6 +21,7 @@ from bert4kexue.methods.knowledge_training import (
     subject_pieces,
     training_rows,
 )
+from bert4kexue.methods.question_files import LabelledQuestion, Triple
 from bert4kexue.models import build_transformer_model
 from bert4kexue.models.pretraining import build_pretrainer
 from bert4kexue.tokenizers import Tokenizer

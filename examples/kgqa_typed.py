@@ -11,8 +11,8 @@ import numpy as np
 from kgqa_report import rows
 from kgqa_systems import BATCH, BEAMS, LONGEST, Models
 
-from bert4kexue.methods.kgclue import LabelledQuestion, Triple
 from bert4kexue.methods.knowledge_qa import KnowledgeQA
+from bert4kexue.methods.question_files import LabelledQuestion, Triple
 
 
 def robust(models: Models, folder: Path, gold: Sequence[LabelledQuestion], count: int) -> dict:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bert4kexue.methods.kgclue import LabelledQuestion, read_questions
+from bert4kexue.methods.question_files import LabelledQuestion, read_questions
 from bert4kexue.methods.reading_data import (
     ReadingQuestion,
     read_squad,

@@ -39,9 +39,9 @@ from bert4kexue.decoding import (
     TreeConstraint,
 )
 from bert4kexue.decoding.lookahead import PADDING
-from bert4kexue.methods.kgclue import read_questions
 from bert4kexue.methods.knowledge_base import split_meaning
 from bert4kexue.methods.knowledge_subjects import named_subjects, subject_rows
+from bert4kexue.methods.question_files import read_questions
 from bert4kexue.methods.reading_scores import shared_run
 from bert4kexue.models import build_transformer_model
 from bert4kexue.models.generation import Generator

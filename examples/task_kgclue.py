@@ -18,7 +18,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 from kgqa_task import Task, arguments
 from ship_sets import data_folder
 
-from bert4kexue.methods.kgclue import read_questions
+from bert4kexue.methods.question_files import read_questions
 
 
 def main() -> None:

@@ -65,7 +65,6 @@ def add(actions: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train until the steps are done."""
-    from bert4kexue.methods.kgclue import read_questions
     from bert4kexue.methods.knowledge_training import (
         KnowledgeTraining,
         as_questions,
@@ -73,6 +72,7 @@ def run(options: argparse.Namespace) -> int:
         subject_pieces,
         training_run,
     )
+    from bert4kexue.methods.question_files import read_questions
 
     fields = ("steps", "order", "length", "tokens", "multiple", "rate", "warmup", "decay")
     chosen = {name: getattr(options, name) for name in (*fields, "dropout", "ema", "seed")}

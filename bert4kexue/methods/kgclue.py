@@ -15,10 +15,7 @@ from typing import NamedTuple
 
 from bert4kexue._files import atomic_write
 from bert4kexue.decoding.lookahead import lcs_lengths
-from bert4kexue.methods.question_files import LabelledQuestion as LabelledQuestion
-from bert4kexue.methods.question_files import Triple as Triple
-from bert4kexue.methods.question_files import parse_answer as parse_answer
-from bert4kexue.methods.question_files import read_questions as read_questions
+from bert4kexue.methods.question_files import LabelledQuestion, Triple
 from bert4kexue.text.lines import read_lines
 
 SEPARATOR = " ||| "

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bert4kexue._files import atomic_write
-from bert4kexue.methods.kgclue import LabelledQuestion
 from bert4kexue.methods.knowledge_base import Order, ordered
 from bert4kexue.methods.knowledge_files import encode_parts
 from bert4kexue.methods.knowledge_folder import MODEL_MARK
+from bert4kexue.methods.question_files import LabelledQuestion
 from bert4kexue.methods.question_rewriting import Question, QuestionWriter
 
 _BATCH = 65536

@@ -12,7 +12,8 @@ from _sources import ROOT
 from tiny_models import save_tiny_model
 
 from bert4kexue.cli import kgqa_train, main
-from bert4kexue.methods.kgclue import parse_answer, read_predictions
+from bert4kexue.methods.kgclue import read_predictions
+from bert4kexue.methods.question_files import parse_answer
 
 FACTS = """\
 李白（唐代诗人）\t职业\t诗人

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from _sources import ROOT
 
-from bert4kexue.methods.kgclue import LabelledQuestion, Triple
+from bert4kexue.methods.question_files import LabelledQuestion, Triple
 
 GOLD = [
     LabelledQuestion(0, "静夜思的作者是谁？", "静夜思", "作者", "李白"),

@@ -8,17 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bert4kexue.methods.kgclue import (
-    LabelledQuestion,
-    Triple,
-    f1,
-    normalized,
-    parse_answer,
-    read_predictions,
-    read_questions,
-    scores,
-    write_submission,
-)
+from bert4kexue.methods.kgclue import f1, normalized, read_predictions, scores, write_submission
+from bert4kexue.methods.question_files import LabelledQuestion, Triple, parse_answer, read_questions
 
 NLPCC = """<question id=1>\t谁写了静夜思？
 <triple id=1>\t静夜思（诗） ||| 作者 ||| 李白 ||| 唐

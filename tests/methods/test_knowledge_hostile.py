@@ -7,10 +7,10 @@ import pytest
 from _hostile import hostile_questions
 from tiny_models import scattered_model, tiny_tokenizer
 
-from bert4kexue.methods.kgclue import parse_answer, read_questions
 from bert4kexue.methods.knowledge_base import KnowledgeBase, split_meaning
 from bert4kexue.methods.knowledge_files import build_tree_file
 from bert4kexue.methods.knowledge_qa import KnowledgeQA
+from bert4kexue.methods.question_files import parse_answer, read_questions
 
 TRIPLES = [
     ("李白（唐代诗人）", "职业", "诗人"),

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from tiny_models import save_tiny_model, tiny_tokenizer
 
-from bert4kexue.methods.kgclue import LabelledQuestion
 from bert4kexue.methods.knowledge_base import KnowledgeBase, fact_key, ordered
 from bert4kexue.methods.knowledge_training import (
     KnowledgeTraining,
@@ -16,6 +15,7 @@ from bert4kexue.methods.knowledge_training import (
     training_rows,
     training_run,
 )
+from bert4kexue.methods.question_files import LabelledQuestion
 from bert4kexue.methods.question_rewriting import QuestionWriter
 from bert4kexue.training.objectives import Continuations
 from bert4kexue.training.special import Special

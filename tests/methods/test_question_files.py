@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bert4kexue.methods.kgclue import Triple, read_predictions, write_submission
+from bert4kexue.methods.kgclue import read_predictions, write_submission
 from bert4kexue.methods.question_files import (
     LabelledQuestion,
     Question,
+    Triple,
     iter_questions,
     iter_texts,
     read_questions,
