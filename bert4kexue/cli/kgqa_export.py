@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bert4kexue.cli.models import add_model_options, find_family, load_tokenizer
+from bert4kexue.cli.models import add_model_options, load_knowledge
 
 
 def add(actions: Any) -> None:
@@ -32,18 +32,10 @@ def add(actions: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write it, and say what it takes and gives."""
-    from bert4kexue.methods.knowledge_base import KnowledgeBase
-    from bert4kexue.methods.knowledge_folder import check_orders
-    from bert4kexue.models import build_transformer_model
     from bert4kexue.serving import export_service
     from bert4kexue.serving.signatures import knowledge_answers
 
-    check_orders(options.model, options.knowledge)
-    tokenizer = load_tokenizer(options.model)
-    knowledge = KnowledgeBase.load(options.knowledge, tokenizer)
-    model = build_transformer_model(
-        options.model, model=find_family(options), application="unilm", with_mlm="linear"
-    )
+    model, tokenizer, knowledge = load_knowledge(options)
     task = knowledge_answers(
         model,
         tokenizer,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bert4kexue.cli.kgqa_answers import answer_file, check_files, identity
-from bert4kexue.cli.models import add_model_options, find_family, load_tokenizer
+from bert4kexue.cli.models import add_model_options, load_knowledge
 
 _EPILOG = """\
 A file of questions is KgCLUE's (JSON lines with `question`, and `id` if there is one), NLPCC's of
@@ -75,17 +75,9 @@ def run(options: argparse.Namespace) -> int:
     total = 0
     if options.questions:
         total = check_files(Path(options.questions), Path(options.output), options.overwrite)
-    from bert4kexue.methods.knowledge_base import KnowledgeBase
-    from bert4kexue.methods.knowledge_folder import check_orders
     from bert4kexue.methods.knowledge_qa import KnowledgeQA
-    from bert4kexue.models import build_transformer_model
 
-    check_orders(options.model, options.knowledge)
-    tokenizer = load_tokenizer(options.model)
-    knowledge = KnowledgeBase.load(options.knowledge, tokenizer)
-    model = build_transformer_model(
-        options.model, model=find_family(options), application="unilm", with_mlm="linear"
-    )
+    model, tokenizer, knowledge = load_knowledge(options)
     qa = KnowledgeQA(
         model,
         tokenizer,

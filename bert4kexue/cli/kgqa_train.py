@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bert4kexue.cli.models import add_model_options, find_family, load_tokenizer
+from bert4kexue.cli.models import add_dtype, add_model_options, find_family, load_tokenizer
 from bert4kexue.cli.progress import train_with_bar
 from bert4kexue.text.lines import read_lines
 
@@ -54,12 +54,7 @@ def add(actions: Any) -> None:
     parser.add_argument("--save-every", type=int, default=200, help="steps (200)")
     parser.add_argument("--log-every", type=int, default=20, help="steps (20)")
     parser.add_argument("--seed", type=int, default=1, help="of batches, dropout, rewriting (1)")
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "float16", "bfloat16"),
-        default="float32",
-        help="of the written checkpoint (float32)",
-    )
+    add_dtype(parser, "float32")
     parser.set_defaults(run=run)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import sys
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -21,6 +23,24 @@ def add_model_options(parser: argparse.ArgumentParser, required: bool = True) ->
         metavar="NAME",
         help="bert or roformer; told from the checkpoint's names when left out",
     )
+
+
+def add_dtype(parser: argparse.ArgumentParser, default: str) -> None:
+    """--dtype, of the checkpoint that a training writes."""
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16", "bfloat16"),
+        default=default,
+        help=f"of the written checkpoint ({default})",
+    )
+
+
+def given_texts(words: Iterable[str]) -> list[str]:
+    """The texts of a command line: a word each, and for - the lines of standard input."""
+    texts = (
+        text for word in words for text in (sys.stdin.read().split("\n") if word == "-" else [word])
+    )
+    return [text for text in texts if text.strip()]
 
 
 def find_family(options: argparse.Namespace) -> str:
@@ -68,3 +88,18 @@ def model_fingerprint(name: str) -> str:
                 content = hashlib.file_digest(file, "sha256").digest()
             digest.update((each.name if path.is_dir() else "").encode() + b"\0" + content)
     return digest.hexdigest()
+
+
+def load_knowledge(options: argparse.Namespace) -> tuple[Any, Any, Any]:
+    """The model that --model names, its tokenizer, and the facts of --knowledge, which fit it."""
+    from bert4kexue.methods.knowledge_base import KnowledgeBase
+    from bert4kexue.methods.knowledge_folder import check_orders
+    from bert4kexue.models import build_transformer_model
+
+    check_orders(options.model, options.knowledge)
+    tokenizer = load_tokenizer(options.model)
+    knowledge = KnowledgeBase.load(options.knowledge, tokenizer)
+    model = build_transformer_model(
+        options.model, model=find_family(options), application="unilm", with_mlm="linear"
+    )
+    return model, tokenizer, knowledge

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bert4kexue.cli.models import add_dtype
 from bert4kexue.cli.progress import train_with_bar
 
 _OBJECTIVES = """\
@@ -67,12 +68,7 @@ def add(actions: Any) -> None:
     parser.add_argument("--save-every", type=int, default=500, help="steps (500)")
     parser.add_argument("--log-every", type=int, default=50, help="steps (50)")
     parser.add_argument("--seed", type=int, default=1, help="of weights, batches, masks (1)")
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "float16", "bfloat16"),
-        default="float16",
-        help="of the written checkpoint (float16)",
-    )
+    add_dtype(parser, "float16")
     parser.set_defaults(run=run)
 
 

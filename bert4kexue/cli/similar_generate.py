@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
-from bert4kexue.cli.models import add_model_options, find_family, load_tokenizer
+from bert4kexue.cli.models import add_model_options, find_family, given_texts, load_tokenizer
 
 _EPILOG = """\
 examples:
@@ -41,12 +40,7 @@ def add(actions: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the sentences."""
-    texts = [
-        text
-        for one in options.text
-        for text in (sys.stdin.read().split("\n") if one == "-" else [one])
-        if text.strip()
-    ]
+    texts = given_texts(options.text)
     family = find_family(options)
     from bert4kexue.methods.paraphrase import ParaphraseGenerator
     from bert4kexue.models import build_transformer_model

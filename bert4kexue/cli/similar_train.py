@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bert4kexue.cli.models import add_model_options, find_family, load_tokenizer
+from bert4kexue.cli.models import add_dtype, add_model_options, find_family, load_tokenizer
 from bert4kexue.cli.progress import train_with_bar
 
 _EPILOG = """\
@@ -91,12 +91,7 @@ def _command(actions: Any, name: str, what: str, run: Any) -> argparse.ArgumentP
     parser.add_argument("--save-every", type=int, default=200, help="steps (200)")
     parser.add_argument("--log-every", type=int, default=20, help="steps (20)")
     parser.add_argument("--seed", type=int, default=1, help="of batches, dropout, corruption (1)")
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "float16", "bfloat16"),
-        default="float32",
-        help="of the written checkpoint (float32)",
-    )
+    add_dtype(parser, "float32")
     parser.set_defaults(run=run)
     return parser
 

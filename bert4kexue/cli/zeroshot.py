@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from bert4kexue.cli import zeroshot_table
-from bert4kexue.cli.models import add_model_options, find_family, load_tokenizer
+from bert4kexue.cli.models import add_model_options, find_family, given_texts, load_tokenizer
 from bert4kexue.text.lines import read_lines
 
 _EPILOG = """\
@@ -97,7 +96,7 @@ def _add_eval(actions: Any) -> None:
 
 def run_classify(options: argparse.Namespace) -> int:
     """Print label, probability and text."""
-    labels, texts = _split(options.labels), _texts(options.text)
+    labels, texts = _split(options.labels), given_texts(options.text)
     from bert4kexue.methods.nsp_prompt import PromptTemplate
     from bert4kexue.methods.zero_shot import ZeroShotClassifier
 
@@ -154,7 +153,7 @@ def run_cloze(options: argparse.Namespace) -> int:
     from bert4kexue.methods.nsp_prompt import NSPScorer
     from bert4kexue.methods.soft_positions import score_cloze
 
-    texts, candidates = _texts(options.text), _split(options.candidates)
+    texts, candidates = given_texts(options.text), _split(options.candidates)
     scorer = NSPScorer(*_model(options, custom_position_ids=True), maxlen=options.maxlen)
     found = score_cloze(scorer, texts, [candidates] * len(texts), options.place)
     for text, scores in zip(texts, found, strict=True):
@@ -227,15 +226,6 @@ def _split(words: str) -> list[str]:
 
 def _numbers(words: str | None) -> list[float] | None:
     return None if words is None else [float(word) for word in words.split(",")]
-
-
-def _texts(given: list[str]) -> list[str]:
-    return [
-        text
-        for one in given
-        for text in (sys.stdin.read().split("\n") if one == "-" else [one])
-        if text.strip()
-    ]
 
 
 def _columns(path: str, count: int) -> list[list[str]]:
